@@ -1,0 +1,42 @@
+"""mddes: evolutionary data poisoning by maximum domain divergence (MDD-ES).
+
+    import mddes
+    data = mddes.load_dataset("digits")
+    result = mddes.search(mddes.SearchConfig(dataset="digits", workers=0))
+    poisoned = result.perturbation.apply(data.train)
+
+Shapes, everywhere: P candidates, R repeats, K classes, N images, B batch, C H W image, D search dimension, N_p pixels
+per class. Images are stored uint8 (N, C, H, W) and computed on as float in [0, 1].
+
+Importing this imports neither ray nor matplotlib.
+"""
+
+from mddes.api import SearchResult, resume, search
+from mddes.data import Dataset, ImageSet, load_dataset
+from mddes.errors import InputError
+from mddes.plan import Plan, plan
+from mddes.poison import Perturbation, uniform
+from mddes.search.config import SearchConfig
+from mddes.search.winner import SearchStopped
+from mddes.training import Recipe, accuracy, train
+from mddes.version import __version__
+
+__all__ = [
+    "Dataset",
+    "ImageSet",
+    "InputError",
+    "Perturbation",
+    "Plan",
+    "Recipe",
+    "SearchConfig",
+    "SearchResult",
+    "SearchStopped",
+    "__version__",
+    "accuracy",
+    "load_dataset",
+    "plan",
+    "resume",
+    "search",
+    "train",
+    "uniform",
+]

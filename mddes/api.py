@@ -1,0 +1,261 @@
+"""Whole runs: a configuration in, a folder and a result out. The command line is a thin layer over this.
+
+`search` hands training and held-out images to the driver (`search/driver.py`), saves what it found, compares it on
+test images (`studies/comparison.py`) and draws the figures. `resume` does the same over an existing folder.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mddes.errors import InputError
+from mddes.poison import Perturbation
+from mddes.preparation import Prepared, make_pool, prepare
+from mddes.search.config import SearchConfig, identity
+from mddes.search.config_file import read_config, save_config
+from mddes.search.driver import Outcome, run_search
+from mddes.search.outputs import read_distribution, write_distribution
+from mddes.search.progress import Progress
+from mddes.seeding import numpy_generator
+from mddes.studies.comparison import Row, compare, sentence
+from mddes.tasks import Ledger, Pool
+from mddes.tasks.run_folder import create, environment, lease, read_json, write_json
+from mddes.threads import one_thread
+from mddes.version import __version__
+
+log = logging.getLogger(__name__)
+
+Watcher = Callable[[Progress], None]
+CONFIG, START, DISTRIBUTION = "config.toml", "start.json", "distribution.npz"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found and where it lies.
+
+    Attributes:
+        perturbation: the winner.
+        fitness: its mean on fresh seeds (under the rule "paper": the single value it was chosen by).
+        search_fitness: the single value that made it a finalist; None if it is the distribution's mean.
+        run_dir: the run's folder.
+        generations, evaluations: told to the strategy.
+        stopped_by: the budget that ended the search.
+        rows: clean test accuracy of networks trained on clean, uniformly poisoned and poisoned data.
+        sentence: the finding in words.
+    """
+
+    perturbation: Perturbation
+    fitness: float
+    search_fitness: float | None
+    run_dir: Path
+    generations: int
+    evaluations: int
+    stopped_by: str
+    rows: list[Row]
+    sentence: str
+
+    def sample(self, n: int, *, seed: int = 0) -> list[Perturbation]:
+        """Draw n perturbations from the final distribution (the paper maximises over it, not over one poison)."""
+        config = read_config(self.run_dir / CONFIG)
+        encoding = config.encoding(self.perturbation.image_shape, self.perturbation.num_classes)
+        vectors = read_distribution(self.run_dir / DISTRIBUTION).sample(n, numpy_generator(seed, "sample"))
+        return [encoding.decode(x) for x in vectors]
+
+
+def search(
+    config: SearchConfig,
+    *,
+    on_progress: Watcher = lambda _: None,
+    on_folder: Callable[[Path], None] = lambda _: None,
+) -> SearchResult:
+    """Run a search in a new folder.
+
+    Args:
+        config: the settings; what is left open is chosen by the data.
+        on_progress: called after every training.
+        on_folder: called with the run's folder as soon as it exists.
+
+    Raises:
+        InputError: settings or data that do not fit.
+        SearchStopped: too many trainings failed; the folder can be resumed.
+        OSError: the folder cannot be written.
+    """
+    with one_thread():
+        prepared = prepare(config)
+        config = prepared.config
+        start = Perturbation.load(config.start) if config.start else None
+        if start:
+            config.encoding(prepared.data.train.shape, prepared.data.train.num_classes).encode(start)  # does it fit?
+        folder = create(Path(config.out), f"{prepared.dataset.name}-np{config.pixels}", config.seed)
+        on_folder(folder)
+        with lease(folder):
+            save_config(config, folder / CONFIG)
+            if start:
+                start.save(folder / START)
+            return _run(folder, prepared, start, on_progress)
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    generations: int | None = None,
+    evaluations: int | None = None,
+    wall_clock: float | None = None,
+    workers: Literal["auto"] | int | None = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+    data_dir: str | None = None,
+    ray_address: str | None = None,
+    cpus_per_worker: float | None = None,
+    gpus_per_worker: float | None = None,
+    on_progress: Watcher = lambda _: None,
+) -> SearchResult:
+    """Continue a run from its ledger; nothing that finished is computed again.
+
+    Larger budgets extend the run; workers, device, data folder and cluster move it; all else is the run's own.
+
+    Args:
+        run_dir: the run's folder.
+        generations, evaluations, wall_clock: new budgets.
+        workers, device, data_dir, ray_address, cpus_per_worker, gpus_per_worker: where it goes on.
+        on_progress: called after every training.
+
+    Raises:
+        InputError: no run there, another driver runs it, or its data, configuration or ledger do not fit together.
+        SearchStopped: too many trainings failed.
+        OSError: the folder cannot be written.
+    """
+    given = {
+        "generations": generations,
+        "evaluations": evaluations,
+        "wall_clock": wall_clock,
+        "workers": workers,
+        "device": device,
+        "data_dir": data_dir,
+        "ray_address": ray_address,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_worker": gpus_per_worker,
+    }
+    folder = Path(run_dir)
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} is no run folder: it has no {CONFIG}")
+    with one_thread(), lease(folder):
+        config = read_config(folder / CONFIG)
+        # The replacement is checked field by field like any other configuration.
+        config = dataclasses.replace(config, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        start = Perturbation.load(folder / START) if (folder / START).exists() else None
+        return _run(folder, prepare(config), start, on_progress)
+
+
+def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Watcher) -> SearchResult:
+    config, data = prepared.config, prepared.data
+    ledger = Ledger(folder / "evaluations.jsonl", identity(config, data, start))
+    told = len(ledger.events("generation"))
+    if config.generations < told:
+        raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")
+    save_config(config, folder / CONFIG)
+    _save_environment(folder / "environment.json")
+
+    with make_pool(prepared) as pool:
+        outcome = run_search(data, config, ledger, pool, start=start, on_progress=watch)
+        winner = _save_outcome(folder, outcome, prepared)
+        rows = _compare(folder, winner, prepared, pool, watch)
+    ledger.close()
+    first = outcome.finalists[0]
+    result = SearchResult(
+        perturbation=winner,
+        fitness=float(np.mean(first.fitness)),
+        search_fitness=first.search_fitness,
+        run_dir=folder,
+        generations=outcome.generations,
+        evaluations=outcome.evaluations,
+        stopped_by=outcome.stopped_by,
+        rows=rows,
+        sentence=sentence(rows, prepared.dataset, config),
+    )
+    _save_summary(folder / "summary.json", result, outcome)
+    _draw(folder, winner, prepared)
+    return result
+
+
+def _save_outcome(folder: Path, outcome: Outcome, prepared: Prepared) -> Perturbation:
+    """Write distribution and winner; return the winner with its provenance."""
+    write_distribution(outcome.distribution, folder / DISTRIBUTION)
+    first = outcome.finalists[0]
+    provenance = {
+        "method": "mdd-es",
+        "mddes": __version__,
+        "dataset": prepared.dataset.name,
+        "data": prepared.data.digest(),
+        "seed": prepared.config.seed,
+        "evaluations": outcome.evaluations,
+        "source": first.source,
+        "search_fitness": first.search_fitness,
+        "fitness_on_fresh_seeds": first.fitness,
+    }
+    winner = dataclasses.replace(first.perturbation, provenance=provenance)
+    winner.save(folder / "perturbation.json")
+    return winner
+
+
+def _compare(folder: Path, winner: Perturbation, prepared: Prepared, pool: Pool, watch: Watcher) -> list[Row]:
+    """Judge on test images, in a ledger of its own: the search's holds nothing that a test image touched."""
+    if prepared.config.victim_seeds == 0:
+        return []
+    identity = {"train": prepared.dataset.train.digest(), "test": prepared.dataset.test.digest()}
+    ledger = Ledger(folder / "victims.jsonl", identity)
+    rows = compare(prepared.dataset, winner, prepared.config, ledger, pool, watch)
+    ledger.close()
+    return rows
+
+
+def _save_environment(path: Path) -> None:
+    """Add this session's environment to the run's; warn where bit-identity ends."""
+    sessions = read_json(path) or []
+    now = environment()
+    if sessions and any(sessions[0].get(key) != now[key] for key in ("cpu", "libraries", "gpus")):
+        log.warning("other libraries or hardware than at the start of this run: the same procedure, not bit for bit")
+    write_json(path, [*sessions, now])
+
+
+def _save_summary(path: Path, result: SearchResult, outcome: Outcome) -> None:
+    finalists = [
+        {"source": finalist.source, "search_fitness": finalist.search_fitness, "fitness": finalist.fitness}
+        for finalist in outcome.finalists
+    ]
+    rows = {row.name: {"mean": row.mean, "std": row.std, "accuracies": row.accuracies} for row in result.rows}
+    write_json(
+        path,
+        {
+            "sentence": result.sentence,
+            "fitness": result.fitness,
+            "search_fitness": result.search_fitness,
+            "finalists": finalists,
+            "clean_test_accuracy": rows,
+            "generations": result.generations,
+            "evaluations": result.evaluations,
+            "stopped_by": result.stopped_by,
+        },
+    )
+
+
+def _draw(folder: Path, winner: Perturbation, prepared: Prepared) -> None:
+    """Draw the figures; one that fails is a warning, never the end of a run."""
+    from mddes.report import figures
+
+    where = folder / "figures"
+    where.mkdir(exist_ok=True)
+    names = prepared.dataset.class_names
+    drawings: dict[str, Callable[[Path], None]] = {
+        "learning_curve.png": lambda path: figures.learning_curve(folder / "generations.csv", path),
+        "poison.png": lambda path: figures.poison_examples(prepared.data.train, winner, names, path),
+    }
+    for name, draw in drawings.items():
+        try:
+            draw(where / name)
+        except Exception as error:  # noqa: BLE001  whatever a drawing library raises, the numbers are safe already
+            log.warning("could not draw %s: %s", name, error)

@@ -1,0 +1,161 @@
+"""The command line: arguments become one call of `mddes.search`, `mddes.resume` or `mddes.plan`.
+
+Exit status 0 on success, 2 on a user's mistake (one line on standard error), 130 on Ctrl-C (with the command that
+resumes). Results go to standard output; progress and warnings to standard error.
+"""
+
+import dataclasses
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from mddes.api import SearchResult, resume, search
+from mddes.arguments import DatasetsCommand, ResumeCommand, parse, parse_search
+from mddes.bar import Bar, duration
+from mddes.data import DATASETS
+from mddes.data.sources import CACHE
+from mddes.errors import InputError, look_up
+from mddes.plan import Plan, plan
+from mddes.search.winner import SearchStopped
+from mddes.version import __version__
+
+COMMANDS = {
+    "search": "find the class-wise pixels that mislead a network most",
+    "resume": "continue, extend or move a search from its folder",
+    "datasets": "list the named data sets and where they are",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="mddes: %(message)s", stream=sys.stderr)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    running: list[Path] = []
+    before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's farewell is handled like Ctrl-C
+    try:
+        return _dispatch(given, running)
+    except (InputError, SearchStopped) as error:
+        _say(f"error: {error}")
+        _say_how_to_resume(running if isinstance(error, SearchStopped) else [])
+        return 2
+    except OSError as error:
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        _say_how_to_resume(running)
+        return 2
+    except KeyboardInterrupt:
+        _say("stopped; nothing that finished is lost")
+        _say_how_to_resume(running)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dispatch(given: list[str], running: list[Path]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0 if given else 2
+    if given[0] == "--version":
+        sys.stdout.write(f"mddes {__version__}\n")
+        return 0
+    command, rest = given[0], given[1:]
+    run = {"search": _search, "resume": _resume, "datasets": _datasets}
+    look_up("command", command, run)(rest, running)
+    return 0
+
+
+def _search(rest: list[str], running: list[Path]) -> None:
+    config, only_plan = parse_search(rest)
+    if only_plan:
+        _print_plan(plan(config))
+        return
+
+    def started(folder: Path) -> None:
+        running.append(folder)
+        _say(f"run folder: {folder}")
+
+    with Bar() as bar:
+        result = search(config, on_progress=bar, on_folder=started)
+    _print_result(result)
+
+
+def _resume(rest: list[str], running: list[Path]) -> None:
+    parsed = parse(ResumeCommand, "mddes resume", rest)
+    changes = {k: v for k, v in dataclasses.asdict(parsed).items() if k != "run"}
+    running.append(Path(parsed.run))
+    with Bar() as bar:
+        result = resume(parsed.run, **changes, on_progress=bar)
+    _print_result(result)
+
+
+def _datasets(rest: list[str], _running: list[Path]) -> None:
+    given = parse(DatasetsCommand, "mddes datasets", rest).data_dir or os.environ.get("MDDES_DATA")
+    folder = Path(given or CACHE).expanduser()
+    for name, source in DATASETS.items():
+        there = all((folder / file).exists() for file in source.files)
+        place = f"in {folder}" if there else f"not in {folder}" if given else f"will be downloaded to {folder}"
+        sys.stdout.write(f"{name:14} {source.summary}\n{'':14} {place if source.files else 'no files needed'}\n")
+        sys.stdout.write(f"{'':14} cite: {source.cite}\n")
+    sys.stdout.write(
+        "\nAlso: any .npz with train_images, train_labels, test_images, test_labels (uint8 N x C x H x W),\n"
+    )
+    sys.stdout.write("and any folder with train/<class>/* and test/<class>/*.\n")
+
+
+def _overview() -> str:
+    rows = "".join(f"  mddes {name:10} {summary}\n" for name, summary in COMMANDS.items())
+    return (
+        f"mddes {__version__}: evolutionary data poisoning by maximum domain divergence (MDD-ES)\n\n{rows}\n"
+        "`mddes COMMAND --help` explains a command's options. A first run: mddes search\n"
+    )
+
+
+def _print_plan(it: Plan) -> None:
+    total = it.search_trainings + it.finalist_trainings + it.victim_trainings
+    sys.stdout.write(
+        f"search dimension   {it.dimension}\n"
+        f"lambda             {it.popsize} candidates a generation\n"
+        f"trainings          {total}: {it.search_trainings} in the search, {it.finalist_trainings} of finalists, "
+        f"{it.victim_trainings} for the comparison on test images\n"
+        f"steps a training   {it.steps}\n"
+        f"seconds a training {min(it.timed):.2f} (timed twice: {it.timed[0]:.2f}, {it.timed[1]:.2f})\n"
+        f"memory             about {it.megabytes} MB a worker, {it.megabytes * it.workers} MB for {it.workers}\n"
+        f"time               about {duration(it.seconds)} on {it.workers} worker(s), after they have started\n"
+    )
+
+
+def _print_result(result: SearchResult) -> None:
+    write = sys.stdout.write
+    chosen = "not a candidate" if result.search_fitness is None else f"{result.search_fitness:.3f}"
+    write(f"\n{result.evaluations} candidates in {result.generations} generations (stopped by: {result.stopped_by})\n")
+    write(f"winner's fitness: {chosen} in the search, {result.fitness:.3f} on fresh seeds\n\n")
+    if result.rows:
+        write("trained on    clean test accuracy\n")
+        for row in result.rows:
+            write(f"  {row.name:10}  {row!s:14} (n = {len(row.accuracies)})\n")
+        write("\n")
+    write(f"{result.sentence}\n\n")
+    write(f"perturbation  {result.run_dir / 'perturbation.json'}\n")
+    write(f"figures       {result.run_dir / 'figures'}\n")
+    write(f"to extend     {_resume_command(result.run_dir)} --generations {2 * result.generations}\n")
+
+
+def _resume_command(folder: Path) -> str:
+    return f"mddes resume {shlex.quote(str(folder))}"
+
+
+def _say_how_to_resume(running: list[Path]) -> None:
+    if running:
+        _say(f"to go on: {_resume_command(running[-1])}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"mddes: {text}\n")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,201 @@
+"""A class-wise pixel perturbation: N_p pixels for each of K classes, 8-bit exact, a small JSON file.
+
+Every image of class k gets the same change, x_p = x + eta_k (Chaudhury & Yamasaki 2020, section 2), here either as
+`set` (the pixel becomes the value) or as `add` (the value is added, the sum clipped to 0..255). What a search
+evaluates is what is saved, exported and trained on. In a training loop the same change is made batch by batch:
+`batch.py`. Where perturbations come from: `search/encoding.py`, `baselines.py`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mddes.data import ImageSet
+from mddes.errors import InputError, look_up
+from mddes.writing import replace_file
+
+FORMAT, VERSION = "mddes-perturbation", 1
+MODES = {"set": (0, 255), "add": (-255, 255)}  # write mode -> range of its values
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Perturbation:
+    """N_p pixels per class.
+
+    Attributes:
+        rows, cols: (K, N_p) integers inside the image, distinct places within a class.
+        values: (K, N_p, C) int16, 0..255 for mode "set", -255..255 for "add".
+        mode: "set" or "add".
+        image_shape: (C, H, W) of the images it fits.
+        provenance: how it came about, JSON; not part of equality.
+
+    Raises:
+        InputError: shapes, ranges or places that do not fit.
+    """
+
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    values: NDArray[np.integer[Any]]
+    mode: str
+    image_shape: tuple[int, int, int]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        low, high = look_up("write mode", self.mode, MODES)
+        rows, cols, values = (np.asarray(a) for a in (self.rows, self.cols, self.values))
+        channels, height, width = self.image_shape
+        if rows.ndim != 2 or rows.size == 0 or cols.shape != rows.shape or values.shape != (*rows.shape, channels):
+            raise InputError(
+                f"rows, cols and values must be (K, N_p), (K, N_p) and (K, N_p, {channels}), "
+                f"not {rows.shape}, {cols.shape} and {values.shape}"
+            )
+        for name, array, least, most in (
+            ("row", rows, 0, height - 1),
+            ("col", cols, 0, width - 1),
+            ("value", values, low, high),
+        ):
+            if array.dtype.kind not in "iu":
+                raise InputError(f"every {name} must be an integer, not {array.dtype}")
+            if array.min() < least or array.max() > most:
+                raise InputError(
+                    f"every {name} must lie in {least}..{most}, but they span {array.min()}..{array.max()}"
+                )
+        for k, own in enumerate(zip(rows.tolist(), cols.tolist(), strict=True)):
+            if len(set(zip(*own, strict=True))) < len(own[0]):
+                raise InputError(f"class {k} names the same pixel twice")
+        for name, array, dtype in (
+            ("rows", rows, np.int64),
+            ("cols", cols, np.int64),
+            ("values", values, np.int16),
+        ):
+            frozen = array.astype(dtype)
+            frozen.setflags(write=False)
+            object.__setattr__(self, name, frozen)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.rows)
+
+    @property
+    def pixels(self) -> int:
+        """N_p."""
+        return int(self.rows.shape[1])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Perturbation) and self.change() == other.change()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.change()))
+
+    def __repr__(self) -> str:
+        return f"Perturbation({self.pixels} pixels x {self.num_classes} classes, {self.mode}, {self.image_shape})"
+
+    def check_fits(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        """Raise an `InputError` unless the perturbation is made for such images and so many classes."""
+        if (image_shape, num_classes) != (self.image_shape, self.num_classes):
+            raise InputError(
+                f"a perturbation of {self.num_classes} classes of {self.image_shape} images does not fit "
+                f"{num_classes} classes of {image_shape} images"
+            )
+
+    def apply(self, images: ImageSet) -> ImageSet:
+        """Return a poisoned copy: every image of class k changed at class k's pixels, all else untouched."""
+        self.check_fits(images.shape, images.num_classes)
+        poisoned, y = images.images.copy(), images.labels
+        everyone = np.arange(len(images))
+        for j in range(self.pixels):
+            at = (everyone, slice(None), self.rows[y, j], self.cols[y, j])  # (N, C)
+            base = 0 if self.mode == "set" else poisoned[at].astype(np.int16)
+            poisoned[at] = np.clip(base + self.values[y, j], 0, 255).astype(np.uint8)
+        return ImageSet(poisoned, y, images.num_classes)
+
+    def change(self) -> dict[str, Any]:
+        """Return what the perturbation does, without its provenance, as plain JSON values."""
+        return {
+            "mode": self.mode,
+            "image_shape": list(self.image_shape),
+            "rows": self.rows.tolist(),
+            "cols": self.cols.tolist(),
+            "values": self.values.tolist(),
+        }
+
+    @classmethod
+    def from_change(cls, change: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> "Perturbation":
+        """Rebuild a perturbation from `change()`."""
+        return cls(
+            rows=np.array(change["rows"]),
+            cols=np.array(change["cols"]),
+            values=np.array(change["values"]),
+            mode=change["mode"],
+            image_shape=tuple(change["image_shape"]),
+            provenance=provenance or {},
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write human-readable JSON, one line a class; the file appears whole or not at all."""
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "mode": self.mode,
+            "image_shape": list(self.image_shape),
+        }
+        lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+        lines.append(' "classes": [\n' + ",\n".join(f"  {json.dumps(row)}" for row in self._class_rows()) + "\n ]")
+        lines.append(f' "provenance": {json.dumps(dict(self.provenance), indent=2, allow_nan=False)}')
+        replace_file(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        triples = zip(self.rows.tolist(), self.cols.tolist(), self.values.tolist(), strict=True)
+        return [
+            {
+                "class": k,
+                "pixels": [{"row": r, "col": c, "value": v} for r, c, v in zip(*triple, strict=True)],
+            }
+            for k, triple in enumerate(triples)
+        ]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Perturbation":
+        """Read what `save` wrote. The file is data only: it is parsed as JSON and checked, never executed.
+
+        Raises:
+            InputError: no such file, not JSON, another format or version, or numbers that do not fit.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read a perturbation from {path}: {error}") from error
+        try:
+            return cls._parse(json.loads(text, parse_constant=_refuse))
+        except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
+            detail = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path} is no valid perturbation file: {detail}") from error
+
+    @classmethod
+    def _parse(cls, content: Any) -> "Perturbation":
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f'it does not say "format": "{FORMAT}"')
+        if content["version"] != VERSION:
+            raise InputError(f"it has version {content['version']}, and this mddes reads version {VERSION}")
+        classes = content["classes"]
+        if [row["class"] for row in classes] != list(range(len(classes))):
+            raise InputError("its classes must be numbered 0, 1, 2, ... in order")
+        fields = {key: [[pixel[key] for pixel in row["pixels"]] for row in classes] for key in ("row", "col", "value")}
+        shape = content["image_shape"]
+        if len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
+            raise InputError(f"image_shape must be three positive integers, not {shape}")
+        change = {"rows": fields["row"], "cols": fields["col"], "values": fields["value"]}
+        provenance = content.get("provenance", {})
+        if not isinstance(provenance, dict):
+            raise InputError("its provenance must be an object")
+        return cls.from_change(change | {"mode": content["mode"], "image_shape": shape}, provenance)
+
+
+def _refuse(constant: str) -> None:
+    raise InputError(f"it contains {constant}")

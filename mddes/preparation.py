@@ -1,0 +1,84 @@
+"""What every run needs before it can begin: the data split, the configuration resolved, workers chosen."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from mddes.data import DATASETS, Dataset, SearchData, load_dataset, split
+from mddes.errors import InputError
+from mddes.search.config import SearchConfig, resolve
+from mddes.tasks import Pool, SerialPool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A resolved configuration with its data. Only `data` goes to the search; `dataset.test` judges at the end."""
+
+    config: SearchConfig
+    dataset: Dataset
+    data: SearchData
+
+
+def prepare(config: SearchConfig) -> Prepared:
+    """Load and split the data, and make the choices that depend on it.
+
+    Raises:
+        InputError: data that cannot be read, or settings that do not fit them.
+    """
+    dataset = load_dataset(config.dataset, data_dir=config.data_dir, train_size=config.train_size)
+    data = split(dataset.train, whole=config.fitness_data == "train")
+    if config.dataset not in DATASETS and Path(config.dataset).expanduser().exists():
+        config = replace(config, dataset=_absolute(config.dataset))  # so that the run resumes from anywhere
+    if config.data_dir:
+        config = replace(config, data_dir=_absolute(config.data_dir))
+    return Prepared(resolve(config, data), dataset, data)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def device_of(config: SearchConfig) -> str:
+    """Return "cpu" or "cuda".
+
+    Raises:
+        InputError: cuda was asked for and this machine has none.
+    """
+    here = torch.cuda.is_available()
+    if config.device == "cuda" and not here and config.ray_address is None:
+        raise InputError("device is cuda, but torch finds no CUDA GPU here: use --device cpu or auto")
+    return ("cuda" if here else "cpu") if config.device == "auto" else config.device
+
+
+def local_workers(config: SearchConfig) -> int:
+    """Return how many workers this machine runs: one per GPU on cuda, else per core, never more than can be busy."""
+    if config.workers != "auto":
+        return config.workers
+    if device_of(config) == "cuda":
+        room = int(torch.cuda.device_count() / (config.gpus_per_worker or 1))
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        room = int(cores / (config.cpus_per_worker or 1))
+    assert config.popsize is not None, "the configuration is resolved"
+    return max(1, min(room, config.popsize * config.repeats))
+
+
+def make_pool(prepared: Prepared) -> Pool:
+    """Return the pool that the configuration asks for. Ray is imported only if it is needed."""
+    config = prepared.config
+    if config.workers == 0:
+        return SerialPool(device_of(config))
+    from mddes.tasks.ray_pool import RayPool
+
+    on_cluster = config.ray_address is not None and config.workers == "auto"
+    parts = (prepared.data.train, prepared.data.held_out, prepared.dataset.train, prepared.dataset.test)
+    return RayPool(
+        None if on_cluster else local_workers(config),
+        device=device_of(config),
+        address=config.ray_address,
+        cpus_per_worker=config.cpus_per_worker,
+        gpus_per_worker=config.gpus_per_worker,
+        data_bytes=sum(part.images.nbytes + part.labels.nbytes for part in parts),
+    )

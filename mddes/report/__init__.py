@@ -1,0 +1,1 @@
+"""Figures of a run, drawn from its folder. The only place that imports matplotlib."""

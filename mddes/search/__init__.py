@@ -1,0 +1,1 @@
+"""The search: START HERE is `driver.py`."""

@@ -1,0 +1,309 @@
+"""The configuration of a search: frozen, checked, and split into what defines a run and what merely carries it out.
+
+`SearchConfig` is one flat set of settings, written in groups. `resolve` fills in what depends on the data, so that
+the file in the run folder says everything. `identity` is what a run and its continuation must agree on; budgets,
+workers, paths and devices may change.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from mddes.data import SearchData
+from mddes.errors import InputError, look_up
+from mddes.models import MODELS
+from mddes.poison.perturbation import MODES, Perturbation
+from mddes.search.divergence import DISCRIMINATORS
+from mddes.search.encoding import COLLISIONS, Encoding
+from mddes.search.fitness import MISMATCHES
+from mddes.search.strategy import DIAGONAL_FROM, default_popsize
+from mddes.training import Recipe, default_schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which images."""
+
+    dataset: str = "digits"
+    """A name (see `mddes datasets`), an .npz file, or a folder with train/<class>/ and test/<class>/."""
+    data_dir: str | None = None
+    """Folder with data already there, in torchvision's layout; default $MDDES_DATA, else ~/.cache/mddes (download)."""
+    train_size: int | None = None
+    """Use only the first so many training images (search-training and held-out parts together)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoisonSettings:
+    """What a perturbation may be."""
+
+    pixels: int = 5
+    """N_p, pixels changed per class."""
+    mode: Literal["set", "add"] = "set"
+    """Set the pixel to the value, or add the value to it and clip to 0..255."""
+    value: int | None = None
+    """Write this one value everywhere (255: full brightness) and search places only; default: search values too."""
+    collisions: Literal["repair", "allow"] = "repair"
+    """Two classes with the same pixel and value: repair moves one of them, allow keeps both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvolutionSettings:
+    """How CMA-ES searches, and when it stops."""
+
+    generations: int = 20
+    """Generations."""
+    popsize: int | None = None
+    """lambda, candidates per generation; default 4 + floor(3 ln n) for n search dimensions."""
+    evaluations: int | None = None
+    """Stop before the generation that would exceed so many trained candidates."""
+    wall_clock: float | None = None
+    """Stop after the generation in which the search has taken so many seconds."""
+    seed: int = 0
+    """Root of all randomness."""
+    sigma0: float = 1 / 3
+    """Initial step size, in units of the search cube [0, 1]."""
+    start: str | None = None
+    """A perturbation file to start from; default the middle of the cube, close to uniform sampling."""
+    covariance: Literal["auto", "full", "diagonal"] = "auto"
+    """Shape of C; auto is full below 100 dimensions and diagonal from there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitnessSettings:
+    """What is maximised: F = w_m F_m + w_d F_d."""
+
+    mismatch: Literal["gap", "mismatch", "clean_ce"] = "gap"
+    """F_m, a cross-entropy: clean minus poisoned copies, clean copies against poisoned predictions, or clean copies."""
+    w_m: float = 1.0
+    """Weight of F_m, the semantic mismatch."""
+    w_d: float = 1.0
+    """Weight of F_d = 1 - 2 eps, the domain divergence; 0 leaves the discriminator out."""
+    discriminator: Literal["linear", "cnn"] = "linear"
+    """What tells clean from poisoned images: logistic regression on pixels, or a small network."""
+    fitness_data: Literal["held-out", "train"] = "held-out"
+    """Where the fitness is measured: on a held-out slice of the training set, or on the training images."""
+    repeats: int = 1
+    """Trainings per candidate, each with its own seed; the fitness is their mean."""
+    max_failures: float = 0.3
+    """Stop, resumable, when more than this share of a generation's trainings failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How every candidate's network is trained."""
+
+    model: str = "auto"
+    """graynet, colornet, graynet-bn or colornet-bn; auto is graynet for one channel, colornet for three."""
+    optimizer: str = "adam"
+    """adam, sgd, momentum (sgd with 0.9) or rmsprop."""
+    lr: float | None = None
+    """Learning rate; default adam 0.001, sgd 0.05, momentum 0.01, rmsprop 0.001."""
+    epochs: int | None = None
+    """Epochs; default 3 (gray) or 5 (colour), more on small data so that training takes at least 300 steps."""
+    batch_size: int | None = None
+    """Images per step; default 128, smaller on small data for the same reason."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast: faster where the processor has it, other last digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinnerSettings:
+    """Which candidate is named, and how it is judged at the end."""
+
+    winner: Literal["reevaluated", "paper"] = "reevaluated"
+    """The best mean of the finalists on fresh seeds, or (paper) the best single value."""
+    finalists: int = 5
+    """Best candidates that are trained again; the distribution's mean joins them."""
+    finalist_seeds: int = 4
+    """Fresh seeds for each finalist."""
+    victim_seeds: int = 5
+    """Networks per row of the final comparison on test images (clean, uniform, found); 0 leaves it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeSettings:
+    """Where it runs. None of this changes the result."""
+
+    workers: Literal["auto"] | int = "auto"
+    """Worker processes (Ray); auto is one per core, or per GPU. 0 runs in this process, without Ray."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained; auto is cuda when there is one."""
+    ray_address: str | None = None
+    """A running Ray cluster: auto, or host:port; default Ray on this machine only."""
+    cpus_per_worker: float = 1.0
+    """Cores that Ray reserves for a worker (which computes on one thread)."""
+    gpus_per_worker: float | None = None
+    """Share of a GPU that Ray reserves for a worker; default 1 on cuda, else 0."""
+    out: str = "runs"
+    """Folder in which the run's folder is made."""
+
+
+GROUPS = (
+    DataSettings,
+    PoisonSettings,
+    EvolutionSettings,
+    FitnessSettings,
+    TrainingSettings,
+    WinnerSettings,
+    ComputeSettings,
+)
+BUDGETS = ("generations", "evaluations", "wall_clock")
+CIRCUMSTANCES = ("data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "mode": dict(MODES),
+    "collisions": dict.fromkeys(COLLISIONS),
+    "covariance": dict.fromkeys(("auto", "full", "diagonal")),
+    "mismatch": dict(MISMATCHES),
+    "discriminator": dict(DISCRIMINATORS),
+    "fitness_data": dict.fromkeys(("held-out", "train")),
+    "model": {"auto": None, **MODELS},
+    "winner": dict.fromkeys(("reevaluated", "paper")),
+    "device": dict.fromkeys(("auto", "cpu", "cuda")),
+}
+AT_LEAST = {
+    "train_size": 1,
+    "pixels": 1,
+    "generations": 1,
+    "popsize": 2,
+    "evaluations": 1,
+    "w_m": 0,
+    "w_d": 0,
+    "repeats": 1,
+    "max_failures": 0,
+    "epochs": 1,
+    "batch_size": 1,
+    "finalists": 1,
+    "finalist_seeds": 1,
+    "victim_seeds": 0,
+    "cpus_per_worker": 0,
+    "gpus_per_worker": 0,
+}
+ABOVE_ZERO = ("sigma0", "wall_clock")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(
+    ComputeSettings,
+    WinnerSettings,
+    TrainingSettings,
+    FitnessSettings,
+    EvolutionSettings,
+    PoisonSettings,
+    DataSettings,
+):
+    """All settings of a search; each is described where it is declared, and by `mddes search --help`.
+
+    Raises:
+        InputError: an unknown name, or a number out of range.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(SearchConfig).items():
+            value = getattr(self, name)
+            if name in CHOICES and isinstance(value, str):
+                look_up(name, value, CHOICES[name])
+            elif not _fits(value, hint):
+                raise InputError(f"{name} must be {_spoken(hint)}, not {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{name} must be finite, not {value}")
+        for name, least in AT_LEAST.items():
+            if (number := getattr(self, name)) is not None and number < least:
+                raise InputError(f"{name} must be at least {least}, not {number}")
+        for name in ABOVE_ZERO:
+            if (number := getattr(self, name)) is not None and number <= 0:
+                raise InputError(f"{name} must be above 0, not {number}")
+        if self.workers != "auto" and self.workers < 0:
+            raise InputError(f"workers must be auto, or 0 or more, not {self.workers}")
+        if self.w_m == 0 and self.w_d == 0:
+            raise InputError("w_m and w_d are both 0: there is nothing to maximise")
+        self.recipe()
+
+    def recipe(self) -> Recipe:
+        """Return the training recipe (with the defaults of `Recipe` where the schedule is still open)."""
+        schedule = {name: getattr(self, name) for name in ("epochs", "batch_size") if getattr(self, name) is not None}
+        return Recipe(optimizer=self.optimizer, lr=self.lr, precision=self.precision, **schedule)
+
+    def encoding(self, image_shape: tuple[int, int, int], num_classes: int) -> Encoding:
+        """Return the encoding for images of that shape (C, H, W) and so many classes."""
+        return Encoding(
+            image_shape=image_shape,
+            num_classes=num_classes,
+            pixels=self.pixels,
+            mode=self.mode,
+            value=self.value,
+            collisions=self.collisions,
+        )
+
+    def fitness_settings(self) -> dict[str, Any]:
+        """Return what every evaluation of the search has in common: part of the spec of `fitness.evaluate`."""
+        names = ("model", "mismatch", "w_m", "w_d", "discriminator")
+        return {"recipe": dataclasses.asdict(self.recipe()), **{name: getattr(self, name) for name in names}}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # A look at the machinery in seconds; too little training to find anything.
+    "smoke": {
+        "generations": 2,
+        "popsize": 4,
+        "epochs": 1,
+        "finalists": 1,
+        "finalist_seeds": 1,
+        "victim_seeds": 2,
+    },
+    # The paper's literal reading where the defaults depart from it (docs/method.md, "Readings").
+    "paper": {"collisions": "allow", "fitness_data": "train", "winner": "paper", "precision": "fp32"},
+}
+
+
+def resolve(config: SearchConfig, data: SearchData) -> SearchConfig:
+    """Return the configuration with every choice made that depends on the data.
+
+    Raises:
+        InputError: a setting that does not fit the data, such as more pixels than the image has.
+    """
+    channels = data.train.shape[0]
+    encoding = config.encoding(data.train.shape, data.train.num_classes)
+    epochs, batch_size = default_schedule(len(data.train), channels, config.epochs, config.batch_size)
+    covariance = config.covariance
+    if covariance == "auto":
+        covariance = "full" if encoding.dimension < DIAGONAL_FROM else "diagonal"
+    popsize = config.popsize or default_popsize(encoding.dimension)
+    if config.evaluations is not None and config.evaluations < popsize:
+        raise InputError(f"evaluations must be at least one generation of {popsize}, not {config.evaluations}")
+    return dataclasses.replace(
+        config,
+        model=config.model if config.model != "auto" else "graynet" if channels == 1 else "colornet",
+        popsize=popsize,
+        covariance=covariance,
+        lr=config.recipe().lr,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+
+
+def identity(config: SearchConfig, data: SearchData, start: Perturbation | None) -> dict[str, Any]:
+    """Return what defines a run: the resolved settings that shape its course, its images by hash, its start."""
+    loose = {*BUDGETS, *CIRCUMSTANCES, "dataset", "train_size", "start", "victim_seeds"}
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in loose}
+    return {**settings, "data": data.digest(), "start": start.change() if start else None}
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Return whether a value has the annotated type; whole numbers pass for float, True and False for no number."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    return isinstance(value, (int, float) if hint is float else hint) and not isinstance(value, bool)
+
+
+def _spoken(hint: Any) -> str:
+    """Return an annotation in words."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_spoken(part) for part in get_args(hint) if part is not NoneType)
+    if get_origin(hint) is Literal:
+        return " or ".join(get_args(hint))
+    return {int: "a whole number", float: "a number", str: "a text"}[hint]

@@ -1,0 +1,212 @@
+"""START HERE: the MDD-ES loop (Chaudhury & Yamasaki 2020, section 3.3).
+
+    ask        sample lambda vectors from N(m, sigma^2 C)                     strategy.py
+    decode     each becomes a perturbation                                    encoding.py
+    evaluate   train a network on the poisoned data, F = w_m F_m + w_d F_d    fitness.py, on a pool's workers
+    tell       move m, sigma and C towards the fittest
+
+and at the end `winner.py` trains the finalists again on fresh seeds before one is named. A search sees training
+images only: `SearchData` has no test images. All candidates of a generation share one training seed (common random
+numbers: their ranking is a paired comparison), and the next generation gets a new one.
+
+To resume is to run the same loop over the same ledger: what was evaluated is found there and told again. What a clock
+or a fault decided stands in the generation's event line and is never decided anew.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mddes.data import SearchData
+from mddes.errors import InputError
+from mddes.poison import Perturbation
+from mddes.search.config import SearchConfig
+from mddes.search.fitness import Evaluator
+from mddes.search.outputs import write_generations
+from mddes.search.progress import Progress
+from mddes.search.strategy import Distribution, Strategy
+from mddes.search.winner import Candidate, Finalist, SearchStopped, choose_winner
+from mddes.seeding import derive
+from mddes.tasks import Ledger, Pool, Record, Task
+
+log = logging.getLogger(__name__)
+
+SAME_VECTOR = 1e-6  # re-asked vectors may differ by so much: other CPUs and BLAS builds round differently
+CURVES = ("fitness", "semantic_mismatch", "domain_divergence", "clean_accuracy", "poisoned_accuracy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found: the winner first among its rivals, and the final distribution."""
+
+    finalists: list[Finalist]
+    distribution: Distribution
+    generations: int
+    evaluations: int
+    stopped_by: str
+
+
+def run_search(
+    data: SearchData,
+    config: SearchConfig,
+    ledger: Ledger,
+    pool: Pool,
+    *,
+    start: Perturbation | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Outcome:
+    """Run or resume a search.
+
+    Args:
+        data: search-training and held-out images.
+        config: resolved (`config.resolve`).
+        ledger: a new one, or that of the run to resume.
+        pool: runs the trainings.
+        start: the perturbation to start from; default the middle of the search cube.
+        on_progress: called after every training.
+
+    Raises:
+        SearchStopped: too many trainings of a generation failed; the run can be resumed.
+        InputError: the ledger's vectors are not those that this configuration asks for.
+    """
+    search = _Search(data, config, ledger, pool, on_progress)
+    strategy = Strategy(
+        search.encoding.encode(start) if start else np.full(search.encoding.dimension, 0.5),
+        sigma=config.sigma0,
+        popsize=search.popsize,
+        cell_widths=search.encoding.cell_widths(),
+        diagonal=config.covariance == "diagonal",
+        seed=config.seed,
+    )
+    generation = 0
+    while not (reason := search.finished(generation)):
+        started = time.monotonic()
+        x = strategy.ask()
+        candidates = search.evaluate(generation, x)
+        strategy.tell(x, [candidate.fitness for candidate in candidates])
+        search.close(generation, candidates, strategy.sigma, time.monotonic() - started)
+        generation += 1
+    write_generations(ledger, search.table)
+    mean = search.encoding.decode(strategy.favorite())
+    finalists = choose_winner(search.candidates, mean, config, search.evaluator, on_progress)
+    return Outcome(finalists, strategy.distribution(), generation, generation * search.popsize, reason)
+
+
+class _Search:
+    """The state of one search beside its distribution: what was asked, recorded and told."""
+
+    def __init__(
+        self,
+        data: SearchData,
+        config: SearchConfig,
+        ledger: Ledger,
+        pool: Pool,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        assert config.popsize is not None, "the configuration is resolved"
+        self.config, self.ledger, self.popsize = config, ledger, config.popsize
+        self.encoding = config.encoding(data.train.shape, data.train.num_classes)
+        self.evaluator = Evaluator(data, config.fitness_settings(), ledger, pool)
+        self.told = {event["generation"]: event for event in ledger.events("generation")}
+        found = (record for record in ledger.records.values() if record["phase"] == "search")
+        self.recorded = {(r["generation"], r["candidate"], r["repeat"]): r for r in found}
+        self.table = ledger.path.with_name("generations.csv")
+        self.candidates: list[Candidate] = []
+        self.on_progress = on_progress
+        self.drifted = False
+
+    def finished(self, generation: int) -> str:
+        """Return why the search ends before this generation, or an empty string."""
+        config = self.config
+        if generation >= config.generations:
+            return f"{config.generations} generations"
+        if config.evaluations is not None and (generation + 1) * self.popsize > config.evaluations:
+            return f"{config.evaluations} evaluations"
+        spent = sum(self.told[g]["seconds"] for g in range(generation))
+        if config.wall_clock is not None and spent >= config.wall_clock:
+            return f"{config.wall_clock:g} seconds"
+        return ""
+
+    def evaluate(self, generation: int, x: NDArray[np.float64]) -> list[Candidate]:
+        """Train and score one generation; candidates in the order asked, fitness None where a training failed."""
+        repeats = self.config.repeats
+        tasks = [task for i, vector in enumerate(x) for task in self._tasks(generation, i, vector)]
+        landed: list[Record] = []
+
+        def watch(record: Record) -> None:
+            landed.append(record)
+            self.report(generation, len(tasks), landed)
+
+        retry = generation not in self.told  # a failure that the strategy was told of stands
+        records = self.evaluator.run(tasks, retry_failed=retry, on_record=watch)
+        failed = [record for record in records if record["status"] == "failed"]
+        if retry and len(failed) > self.config.max_failures * len(records):
+            raise SearchStopped(
+                f"{len(failed)} of {len(records)} trainings of generation {generation} failed, more than the allowed "
+                f"share of {self.config.max_failures:g}; the first of: {failed[0]['reason']}"
+            )
+        return [Candidate(records[i * repeats : (i + 1) * repeats]) for i in range(len(x))]
+
+    def close(self, generation: int, candidates: list[Candidate], sigma: float, seconds: float) -> None:
+        """Record that a generation was told, unless the ledger says so already."""
+        self.candidates += candidates
+        if generation in self.told:
+            return
+        alive = [candidate for candidate in candidates if candidate.fitness is not None]
+        best = max(alive, key=lambda candidate: candidate.fitness or 0.0)
+        event: Record = {"event": "generation", "generation": generation, "evaluations": len(candidates)}
+        for name in CURVES:
+            known = [v for candidate in alive if (v := candidate.mean(name)) is not None]
+            event[f"{name}_best"] = best.mean(name)
+            event[f"{name}_mean"] = float(np.mean(known)) if known else None
+            event[f"{name}_std"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
+        event |= {"failed": len(candidates) - len(alive), "sigma": sigma, "seconds": round(seconds, 3)}
+        self.ledger.append(event)
+        write_generations(self.ledger, self.table)
+        self.told[generation] = event
+
+    def report(self, generation: int, tasks: int, landed: Sequence[Record]) -> None:
+        """Tell whoever watches how far the generation is."""
+        now = [record["fitness"] for record in landed if record["status"] == "done"]
+        before = [candidate.fitness for candidate in self.candidates if candidate.fitness is not None]
+        self.on_progress(
+            Progress(
+                phase="search",
+                done=generation * tasks + len(landed),
+                total=self.config.generations * tasks,
+                generation=generation,
+                generations=self.config.generations,
+                ends_generation=len(landed) == tasks,
+                best=max(now + before, default=None),
+                mean=float(np.mean(now)) if now else None,
+            )
+        )
+
+    def _tasks(self, generation: int, i: int, vector: NDArray[np.float64]) -> list[Task]:
+        """Return one candidate's trainings; where the ledger has one, its perturbation is the recorded one."""
+        perturbation = self.encoding.decode(vector)
+        tasks = []
+        for repeat in range(self.config.repeats):
+            place = {"phase": "search", "generation": generation, "candidate": i, "repeat": repeat}
+            record = self.recorded.get((generation, i, repeat))
+            if record is not None:
+                self._compare(vector, np.array(record["asked"]), generation)
+                perturbation = Perturbation.from_change(record["perturbation"])
+            seed = derive(self.config.seed, "train", generation, repeat)
+            tasks.append(self.evaluator.task(perturbation, seed, place, asked=vector.tolist()))
+        return tasks
+
+    def _compare(self, asked: NDArray[np.float64], recorded: NDArray[np.float64], generation: int) -> None:
+        apart = float(np.abs(asked - recorded).max()) if asked.shape == recorded.shape else np.inf
+        if apart > SAME_VECTOR:
+            raise InputError(
+                f"{self.ledger.path} cannot be continued here: generation {generation} asks for vectors {apart:.1g} "
+                "away from the recorded ones (another mddes, pycma or NumPy version?); the ledger was not changed"
+            )
+        if apart > 0 and not self.drifted:
+            self.drifted = True
+            log.warning("vectors differ from the recorded ones by up to %.1g: the same search, not bit for bit", apart)

@@ -1,0 +1,1 @@
+"""Studies: train victims under perturbations and judge them on test images."""

@@ -1,0 +1,66 @@
+"""How one network is trained: a frozen recipe, and the schedule that small data needs."""
+
+import math
+from dataclasses import dataclass
+
+from mddes.errors import InputError, look_up
+from mddes.optim import OPTIMIZERS
+
+PRECISIONS = ("fp32", "bf16")
+LEAST_STEPS = 300  # a network trained for fewer optimizer steps has learned neither the data nor the poison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training recipe.
+
+    Attributes:
+        optimizer: a name of `mddes.optim.OPTIMIZERS`.
+        lr: learning rate; None takes the optimizer's default and is replaced by it.
+        epochs: passes over the images, at least 1.
+        batch_size: images a step; the last batch of an epoch may be smaller.
+        weight_decay: coupled L2.
+        precision: "fp32", or "bf16" (autocast; weights stay fp32).
+    """
+
+    optimizer: str = "adam"
+    lr: float | None = None
+    epochs: int = 3
+    batch_size: int = 128
+    weight_decay: float = 0.0
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        choice = look_up("optimizer", self.optimizer, OPTIMIZERS)
+        look_up("precision", self.precision, dict.fromkeys(PRECISIONS))
+        if self.lr is None:
+            object.__setattr__(self, "lr", choice.default_lr)
+        assert self.lr is not None
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise InputError(f"lr must be positive and finite, not {self.lr}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+def default_schedule(images: int, channels: int, epochs: int | None, batch_size: int | None) -> tuple[int, int]:
+    """Return (epochs, batch size): the user's where given, else such that training takes at least 300 steps.
+
+    3 epochs for gray and 5 for colour images, batch 128; on small data the batch is halved down to 16, then epochs
+    are added.
+
+    >>> default_schedule(60_000, 1, None, None), default_schedule(8_000, 1, None, None)
+    ((3, 128), (3, 64))
+    >>> default_schedule(1_150, 1, None, None)
+    (5, 16)
+    >>> default_schedule(1_150, 1, 2, 128)
+    (2, 128)
+    """
+    passes, batch = epochs or (3 if channels == 1 else 5), batch_size or 128
+    while batch_size is None and batch > 16 and passes * math.ceil(images / batch) < LEAST_STEPS:
+        batch //= 2
+    if epochs is None:
+        passes = max(passes, math.ceil(LEAST_STEPS / math.ceil(images / batch)))
+    return passes, batch
