@@ -153,20 +153,25 @@ def resume(
 
 def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Watcher) -> SearchResult:
     config, data = prepared.config, prepared.data
-    ledger = Ledger(folder / "evaluations.jsonl", identity(config, data, start))
-    told = len(ledger.events("generation"))
-    if config.generations < told:
-        raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")
-    save_config(config, folder / CONFIG)
-    _save_environment(folder / "environment.json")
+    with Ledger(folder / "evaluations.jsonl", identity(config, data, start)) as ledger:
+        told = len(ledger.events("generation"))
+        if config.generations < told:
+            raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")
+        save_config(config, folder / CONFIG)
+        _save_environment(folder / "environment.json")
+        with make_pool(prepared) as pool:
+            outcome = run_search(data, config, ledger, pool, start=start, on_progress=watch)
+            winner = _save_outcome(folder, outcome, prepared)
+            rows = _compare(folder, winner, prepared, pool, watch)
+    result = _result(folder, outcome, winner, rows, prepared)
+    _save_summary(folder / "summary.json", result, outcome)
+    _draw(folder, winner, prepared)
+    return result
 
-    with make_pool(prepared) as pool:
-        outcome = run_search(data, config, ledger, pool, start=start, on_progress=watch)
-        winner = _save_outcome(folder, outcome, prepared)
-        rows = _compare(folder, winner, prepared, pool, watch)
-    ledger.close()
+
+def _result(folder: Path, outcome: Outcome, winner: Perturbation, rows: list[Row], prepared: Prepared) -> SearchResult:
     first = outcome.finalists[0]
-    result = SearchResult(
+    return SearchResult(
         perturbation=winner,
         fitness=float(np.mean(first.fitness)),
         search_fitness=first.search_fitness,
@@ -175,11 +180,8 @@ def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Wa
         evaluations=outcome.evaluations,
         stopped_by=outcome.stopped_by,
         rows=rows,
-        sentence=sentence(rows, prepared.dataset, config),
+        sentence=sentence(rows, prepared.dataset, prepared.config),
     )
-    _save_summary(folder / "summary.json", result, outcome)
-    _draw(folder, winner, prepared)
-    return result
 
 
 def _save_outcome(folder: Path, outcome: Outcome, prepared: Prepared) -> Perturbation:
@@ -206,11 +208,9 @@ def _compare(folder: Path, winner: Perturbation, prepared: Prepared, pool: Pool,
     """Judge on test images, in a ledger of its own: the search's holds nothing that a test image touched."""
     if prepared.config.victim_seeds == 0:
         return []
-    identity = {"train": prepared.dataset.train.digest(), "test": prepared.dataset.test.digest()}
-    ledger = Ledger(folder / "victims.jsonl", identity)
-    rows = compare(prepared.dataset, winner, prepared.config, ledger, pool, watch)
-    ledger.close()
-    return rows
+    data = {"train": prepared.dataset.train.digest(), "test": prepared.dataset.test.digest()}
+    with Ledger(folder / "victims.jsonl", data) as ledger:
+        return compare(prepared.dataset, winner, prepared.config, ledger, pool, watch)
 
 
 def _save_environment(path: Path) -> None:

@@ -170,6 +170,17 @@ def parse(kind: type[T], program: str, arguments: Sequence[str], default: T | No
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [line.strip("│ ") for line in errors.getvalue().splitlines() if line.startswith("│")]
-        text = " ".join(lines[: next((i for i, line in enumerate(lines) if re.match("─+$", line)), len(lines))])
-        raise InputError(f"{text or errors.getvalue().strip()} (see {program} --help)") from None
+        text = _first_paragraph(errors.getvalue())
+        raise InputError(f"{text} (see {program} --help)") from None
+
+
+def _first_paragraph(framed: str) -> str:
+    """Return what tyro says first under a message's title: the frame is drawn with lines, or with - where it must."""
+    _, *lines = (line.strip("│╭╮╰╯ ") for line in framed.strip().splitlines())
+    paragraphs: list[list[str]] = [[]]
+    for line in lines:
+        if re.fullmatch("[─-]+", line):
+            paragraphs.append([])
+        elif line:
+            paragraphs[-1].append(line)
+    return " ".join(next(filter(None, paragraphs), [framed.strip()]))

@@ -10,7 +10,7 @@ from mddes.errors import InputError
 from mddes.poison import uniform
 from mddes.preparation import device_of, local_workers, prepare
 from mddes.search.config import SearchConfig
-from mddes.search.fitness import evaluation_task
+from mddes.search.evaluation import evaluation_task
 from mddes.seeding import derive
 from mddes.tasks.task import execute
 from mddes.threads import one_thread

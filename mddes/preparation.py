@@ -25,8 +25,9 @@ def prepare(config: SearchConfig) -> Prepared:
     """Load and split the data, and make the choices that depend on it.
 
     Raises:
-        InputError: data that cannot be read, or settings that do not fit them.
+        InputError: data that cannot be read, or settings that do not fit them or this machine.
     """
+    device_of(config)
     dataset = load_dataset(config.dataset, data_dir=config.data_dir, train_size=config.train_size)
     data = split(dataset.train, whole=config.fitness_data == "train")
     if config.dataset not in DATASETS and Path(config.dataset).expanduser().exists():

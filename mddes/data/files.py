@@ -26,7 +26,7 @@ def load_npz(path: Path) -> Dataset:
     plus one and every class has training images.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in NPZ_KEYS if key not in archive.files]
             if missing:
                 raise InputError(

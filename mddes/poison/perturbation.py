@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from mddes.data import ImageSet
 from mddes.errors import InputError, look_up
+from mddes.poison.perturbation_file import from_text, to_text
 from mddes.writing import replace_file
 
-FORMAT, VERSION = "mddes-perturbation", 1
 MODES = {"set": (0, 255), "add": (-255, 255)}  # write mode -> range of its values
 
 
@@ -139,26 +139,7 @@ class Perturbation:
 
     def save(self, path: str | Path) -> None:
         """Write human-readable JSON, one line a class; the file appears whole or not at all."""
-        head = {
-            "format": FORMAT,
-            "version": VERSION,
-            "mode": self.mode,
-            "image_shape": list(self.image_shape),
-        }
-        lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-        lines.append(' "classes": [\n' + ",\n".join(f"  {json.dumps(row)}" for row in self._class_rows()) + "\n ]")
-        lines.append(f' "provenance": {json.dumps(dict(self.provenance), indent=2, allow_nan=False)}')
-        replace_file(path, "{\n" + ",\n".join(lines) + "\n}\n")
-
-    def _class_rows(self) -> list[dict[str, Any]]:
-        triples = zip(self.rows.tolist(), self.cols.tolist(), self.values.tolist(), strict=True)
-        return [
-            {
-                "class": k,
-                "pixels": [{"row": r, "col": c, "value": v} for r, c, v in zip(*triple, strict=True)],
-            }
-            for k, triple in enumerate(triples)
-        ]
+        replace_file(path, to_text(self.change(), self.provenance))
 
     @classmethod
     def load(cls, path: str | Path) -> "Perturbation":
@@ -172,30 +153,8 @@ class Perturbation:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read a perturbation from {path}: {error}") from error
         try:
-            return cls._parse(json.loads(text, parse_constant=_refuse))
+            change, provenance = from_text(text)
+            return cls.from_change(change, provenance)
         except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
-            detail = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            detail = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path} is no valid perturbation file: {detail}") from error
-
-    @classmethod
-    def _parse(cls, content: Any) -> "Perturbation":
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f'it does not say "format": "{FORMAT}"')
-        if content["version"] != VERSION:
-            raise InputError(f"it has version {content['version']}, and this mddes reads version {VERSION}")
-        classes = content["classes"]
-        if [row["class"] for row in classes] != list(range(len(classes))):
-            raise InputError("its classes must be numbered 0, 1, 2, ... in order")
-        fields = {key: [[pixel[key] for pixel in row["pixels"]] for row in classes] for key in ("row", "col", "value")}
-        shape = content["image_shape"]
-        if len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
-            raise InputError(f"image_shape must be three positive integers, not {shape}")
-        change = {"rows": fields["row"], "cols": fields["col"], "values": fields["value"]}
-        provenance = content.get("provenance", {})
-        if not isinstance(provenance, dict):
-            raise InputError("its provenance must be an object")
-        return cls.from_change(change | {"mode": content["mode"], "image_shape": shape}, provenance)
-
-
-def _refuse(constant: str) -> None:
-    raise InputError(f"it contains {constant}")

@@ -25,7 +25,7 @@ from mddes.data import SearchData
 from mddes.errors import InputError
 from mddes.poison import Perturbation
 from mddes.search.config import SearchConfig
-from mddes.search.fitness import Evaluator
+from mddes.search.evaluation import Evaluator
 from mddes.search.outputs import write_generations
 from mddes.search.progress import Progress
 from mddes.search.strategy import Distribution, Strategy
@@ -144,12 +144,14 @@ class _Search:
         retry = generation not in self.told  # a failure that the strategy was told of stands
         records = self.evaluator.run(tasks, retry_failed=retry, on_record=watch)
         failed = [record for record in records if record["status"] == "failed"]
-        if retry and len(failed) > self.config.max_failures * len(records):
+        candidates = [Candidate(records[i * repeats : (i + 1) * repeats]) for i in range(len(x))]
+        nothing = all(candidate.fitness is None for candidate in candidates)
+        if nothing or (retry and len(failed) > self.config.max_failures * len(records)):
             raise SearchStopped(
                 f"{len(failed)} of {len(records)} trainings of generation {generation} failed, more than the allowed "
                 f"share of {self.config.max_failures:g}; the first of: {failed[0]['reason']}"
             )
-        return [Candidate(records[i * repeats : (i + 1) * repeats]) for i in range(len(x))]
+        return candidates
 
     def close(self, generation: int, candidates: list[Candidate], sigma: float, seconds: float) -> None:
         """Record that a generation was told, unless the ledger says so already."""

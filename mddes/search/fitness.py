@@ -2,10 +2,10 @@
 
 F_m is the semantic mismatch, F_d the domain divergence of `divergence.py` (Chaudhury & Yamasaki 2020, section 3.3).
 Both are measured on the held-out slice of the training set; a search has no test images. `evaluate` is the task
-that a pool runs, here or on a worker. Read next: `driver.py`, which asks for it.
+that a pool runs, here or on a worker; `evaluation.py` makes such tasks. Read next: `driver.py`, which asks for them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from mddes.data import ImageSet, SearchData, shared_arrays
+from mddes.data import ImageSet
 from mddes.poison import Perturbation
 from mddes.search.divergence import discriminator_error, domain_divergence
-from mddes.tasks import Ledger, Pool, Record, Task, complete
 from mddes.training import Recipe, logits, train
 
 LOSS_CLIP = 10.0  # nats per image: one confidently wrong image must not outweigh F_d
@@ -89,41 +88,6 @@ def evaluate(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], device
         "poisoned_accuracy": float((on_poisoned.argmax(1) == labels).double().mean()),
         "clean_accuracy_per_class": [float(np.mean(right[clean.labels == c])) for c in range(k)],
     }
-
-
-def evaluation_task(
-    perturbation: Perturbation,
-    seed: int,
-    settings: Mapping[str, Any],
-    digest: str = "",
-    place: Mapping[str, Any] | None = None,
-    notes: Mapping[str, Any] | None = None,
-) -> Task:
-    """Return the task of one training: `evaluate` on the settings, the perturbation, the seed and the place."""
-    own = {**(place or {}), "seed": seed, "perturbation": perturbation.change()}
-    return Task("mddes.search.fitness:evaluate", {**settings, **own}, digest, {**own, **(notes or {})})
-
-
-class Evaluator:
-    """Makes the tasks of one search and runs them: data, settings, ledger and pool in one place."""
-
-    def __init__(self, data: SearchData, settings: Mapping[str, Any], ledger: Ledger, pool: Pool) -> None:
-        self.shared = shared_arrays(train=data.train, held_out=data.held_out)
-        self.digest, self.settings, self.ledger, self.pool = data.digest(), settings, ledger, pool
-
-    def task(self, perturbation: Perturbation, seed: int, place: Mapping[str, Any], **notes: Any) -> Task:
-        """Return one training as a task; `place` (phase, generation, ...) is part of its identity, `notes` are not."""
-        return evaluation_task(perturbation, seed, self.settings, self.digest, place, notes)
-
-    def run(
-        self,
-        tasks: Sequence[Task],
-        *,
-        retry_failed: bool = True,
-        on_record: Callable[[Record], None] | None = None,
-    ) -> list[Record]:
-        """Return the tasks' records, from the ledger or from the pool (`tasks.complete`)."""
-        return complete(tasks, self.shared, self.pool, self.ledger, retry_failed=retry_failed, on_record=on_record)
 
 
 def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> float:

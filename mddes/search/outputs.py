@@ -39,7 +39,7 @@ def read_distribution(path: Path) -> Distribution:
         InputError: the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Distribution(arrays["mean"], float(arrays["sigma"]), arrays["C"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"cannot read a distribution from {path}: {error}") from error

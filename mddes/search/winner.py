@@ -12,7 +12,7 @@ import numpy as np
 
 from mddes.poison import Perturbation
 from mddes.search.config import SearchConfig
-from mddes.search.fitness import Evaluator
+from mddes.search.evaluation import Evaluator
 from mddes.search.progress import Progress
 from mddes.seeding import derive
 from mddes.tasks import Record

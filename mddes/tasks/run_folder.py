@@ -99,7 +99,7 @@ def environment() -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON, whole or not at all."""
-    replace_file(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    replace_file(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

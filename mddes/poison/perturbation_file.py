@@ -1,0 +1,54 @@
+"""The text of a perturbation file: JSON with a version, one line for each class.
+
+`change` is the dictionary of `Perturbation.change`; its numbers are checked by `Perturbation` itself.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mddes.errors import InputError
+
+FORMAT, VERSION = "mddes-perturbation", 1
+
+
+def to_text(change: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """Return the file's text."""
+    head = {"format": FORMAT, "version": VERSION, "mode": change["mode"], "image_shape": change["image_shape"]}
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    classes = []
+    for k, triple in enumerate(zip(change["rows"], change["cols"], change["values"], strict=True)):
+        pixels = [{"row": row, "col": col, "value": value} for row, col, value in zip(*triple, strict=True)]
+        classes.append("  " + json.dumps({"class": k, "pixels": pixels}))
+    lines.append(' "classes": [\n' + ",\n".join(classes) + "\n ]")
+    lines.append(f' "provenance": {json.dumps(dict(provenance), indent=2, allow_nan=False)}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def from_text(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (change, provenance) of a file's text.
+
+    Raises:
+        InputError: another format or version, or a structure that does not fit.
+        KeyError, TypeError, ValueError, RecursionError: text that is no such JSON at all.
+    """
+    content = json.loads(text, parse_constant=_refuse)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f'it does not say "format": "{FORMAT}"')
+    if content["version"] != VERSION:
+        raise InputError(f"it has version {content['version']}, and this mddes reads version {VERSION}")
+    classes, shape = content["classes"], content["image_shape"]
+    if [row["class"] for row in classes] != list(range(len(classes))):
+        raise InputError("its classes must be numbered 0, 1, 2, ... in order")
+    if len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
+        raise InputError(f"image_shape must be three positive integers, not {shape}")
+    provenance = content.get("provenance", {})
+    if not isinstance(provenance, dict):
+        raise InputError("its provenance must be an object")
+    names = {"rows": "row", "cols": "col", "values": "value"}
+    fields = {name: [[pixel[key] for pixel in row["pixels"]] for row in classes] for name, key in names.items()}
+    return {**fields, "mode": content["mode"], "image_shape": shape}, provenance
+
+
+def _refuse(constant: str) -> None:
+    raise InputError(f"it contains {constant}")

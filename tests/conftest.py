@@ -1,0 +1,39 @@
+"""Fixtures: real data when it is there, one Ray session for all tests that need it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("mddes", deadline=None)  # a test's speed depends on who shares the machine
+hypothesis.settings.load_profile("mddes")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Return the folder with real data sets, or skip."""
+    given = os.environ.get("MDDES_DATA")
+    folder = Path(given) if given else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: set MDDES_DATA to a folder with MNIST/raw (looked in {folder.name})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """Start Ray once, with two CPUs; its workers can import the tests' own task functions."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before]))
+    from mddes.tasks.ray_pool import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
+    yield
+    ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before

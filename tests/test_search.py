@@ -1,0 +1,379 @@
+"""The search as a system: reproducible, resumable at any point, honest about its winner."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import lines, outcome, tiny_config
+
+import mddes
+from mddes import InputError, Perturbation, SearchResult, SearchStopped, api
+from mddes.search import fitness
+from mddes.search.config_file import read_config, save_config
+from mddes.search.progress import Progress
+from mddes.tasks import pool
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """Return a finished tiny search; tests copy its folder."""
+    return mddes.search(tiny_config(tmp_path_factory.mktemp("runs")))
+
+
+def copy(run_dir: Path, to: Path) -> Path:
+    return Path(shutil.copytree(run_dir, to / run_dir.name))
+
+
+def test_a_run_folder_holds_what_it_should(finished: SearchResult) -> None:
+    names = {str(path.relative_to(finished.run_dir)) for path in finished.run_dir.rglob("*") if path.is_file()}
+    assert names == {
+        ".driver.lease",
+        "config.toml",
+        "environment.json",
+        "evaluations.jsonl",
+        "victims.jsonl",
+        "generations.csv",
+        "perturbation.json",
+        "distribution.npz",
+        "summary.json",
+        "figures/learning_curve.png",
+        "figures/poison.png",
+    }
+    assert Perturbation.load(finished.run_dir / "perturbation.json") == finished.perturbation
+    config = read_config(finished.run_dir / "config.toml")
+    assert (config.model, config.popsize, config.covariance, config.lr) == ("graynet", 4, "full", 1e-3)
+    rows = (finished.run_dir / "generations.csv").read_text().splitlines()
+    assert len(rows) == 4
+    assert rows[0].startswith("generation,evaluations,fitness_best,fitness_mean")
+
+
+def test_every_candidate_is_recorded_whole(finished: SearchResult) -> None:
+    records = [r for r in lines(finished.run_dir / "evaluations.jsonl") if r.get("phase") == "search"]
+    assert [(r["generation"], r["candidate"]) for r in records] == [(g, i) for g in range(3) for i in range(4)]
+    for record in records:
+        assert len(record["asked"]) == 60
+        assert record["fitness"] == pytest.approx(record["semantic_mismatch"] + record["domain_divergence"])
+        assert len(record["clean_accuracy_per_class"]) == 10
+        Perturbation.from_change(record["perturbation"])
+    seeds = [{r["seed"] for r in records if r["generation"] == g} for g in range(3)]
+    assert [len(s) for s in seeds] == [1, 1, 1], "common random numbers within a generation"
+    assert len(set.union(*seeds)) == 3, "and new ones in the next"
+
+
+def test_the_winner_is_the_best_on_fresh_seeds(finished: SearchResult) -> None:
+    records = lines(finished.run_dir / "evaluations.jsonl")
+    fresh = [r for r in records if r.get("phase") == "finalists"]
+    search = [r for r in records if r.get("phase") == "search"]
+    assert not {r["seed"] for r in fresh} & {r["seed"] for r in search}
+    by_poison: dict[str, list[float]] = {}
+    for record in fresh:
+        by_poison.setdefault(json.dumps(record["perturbation"]), []).append(record["fitness"])
+    assert len(by_poison) == 3, "two finalists and the distribution's mean"
+    means = {poison: np.mean(values) for poison, values in by_poison.items()}
+    best = max(means, key=lambda poison: means[poison])
+    assert finished.perturbation == Perturbation.from_change(json.loads(best))
+    assert finished.fitness == pytest.approx(means[best])
+    top = sorted(search, key=lambda r: -r["fitness"])[:2]
+    assert {json.dumps(r["perturbation"]) for r in top} <= by_poison.keys()
+
+
+def test_no_victim_seed_was_seen_by_the_search(finished: SearchResult) -> None:
+    victims = [r for r in lines(finished.run_dir / "victims.jsonl") if "key" in r]
+    used = {r["seed"] for r in lines(finished.run_dir / "evaluations.jsonl") if "key" in r}
+    assert sorted(r["row"] for r in victims) == ["clean"] * 2 + ["found"] * 2 + ["uniform"] * 2
+    assert not {r["seed"] for r in victims} & used
+    draws = [json.dumps(r["perturbation"]) for r in victims if r["row"] == "uniform"]
+    assert len(set(draws)) == 2, "a new draw for every network"
+    summary = json.loads((finished.run_dir / "summary.json").read_text())
+    assert summary["sentence"] == finished.sentence
+    assert "clean-test accuracy" in finished.sentence
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(finished: SearchResult, tmp_path: Path) -> None:
+    again = mddes.search(tiny_config(tmp_path))
+    assert outcome(again.run_dir) == outcome(finished.run_dir)
+    other = mddes.search(tiny_config(tmp_path, seed=1))
+    assert other.perturbation != finished.perturbation
+
+
+def test_samples_come_from_the_final_distribution(finished: SearchResult) -> None:
+    drawn = finished.sample(3, seed=5)
+    assert [p.change() for p in drawn] == [p.change() for p in finished.sample(3, seed=5)]
+    assert len({json.dumps(p.change()) for p in drawn}) == 3
+    assert all(p.pixels == 2 and p.image_shape == (1, 8, 8) for p in drawn)
+
+
+def test_resuming_a_finished_run_computes_nothing_and_changes_nothing(
+    finished: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = copy(finished.run_dir, tmp_path)
+    before = (run_dir / "evaluations.jsonl").read_bytes()
+    monkeypatch.setattr(pool, "execute", lambda *_: pytest.fail("a training was run"))
+    again = mddes.resume(run_dir)
+    assert again.perturbation == finished.perturbation
+    assert again.sentence == finished.sentence
+    assert (run_dir / "evaluations.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_killed_after_any_line_and_resumed_equals_uninterrupted(
+    finished: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger cut after every single line, and within every line: the same result, nothing recomputed."""
+    monkeypatch.setattr(api, "_draw", lambda *_: None)  # the figures are not what is compared
+    whole = (finished.run_dir / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
+    victims = (finished.run_dir / "victims.jsonl").read_bytes()
+    expected = outcome(finished.run_dir)
+    for kept in range(len(whole)):
+        for torn in (b"", whole[kept][: len(whole[kept]) // 2]):
+            run_dir = copy(finished.run_dir, tmp_path / f"{kept}-{len(torn)}")
+            for name in ("perturbation.json", "distribution.npz", "summary.json", "generations.csv"):
+                (run_dir / name).unlink()
+            (run_dir / "evaluations.jsonl").write_bytes(b"".join(whole[:kept]) + torn)
+            (run_dir / "victims.jsonl").write_bytes(victims[: len(victims) * kept // len(whole)])
+            mddes.resume(run_dir)
+            assert outcome(run_dir) == expected, f"cut after line {kept}"
+            after = (run_dir / "evaluations.jsonl").read_bytes()
+            assert after.startswith(b"".join(whole[:kept])), "what was recorded stands"
+            keys = [line["key"] for line in lines(run_dir / "evaluations.jsonl") if "key" in line]
+            assert len(set(keys)) == len(keys), "nothing is recorded twice"
+
+
+def test_an_extended_run_equals_a_long_one(finished: SearchResult, tmp_path: Path) -> None:
+    run_dir = copy(finished.run_dir, tmp_path)
+    extended = mddes.resume(run_dir, generations=5)
+    direct = mddes.search(tiny_config(tmp_path, generations=5))
+    mine, theirs = outcome(run_dir), outcome(direct.run_dir)
+    assert mine["perturbation"] == theirs["perturbation"]
+    assert mine["distribution"] == theirs["distribution"]
+    assert mine["generations"] == theirs["generations"]
+    assert theirs["evaluations"].items() <= mine["evaluations"].items(), "plus the finalists of generation 3"
+    assert extended.generations == 5
+    assert read_config(run_dir / "config.toml").generations == 5
+
+
+def test_a_run_can_be_moved_with_its_data(tmp_path: Path) -> None:
+    digits = mddes.load_dataset("digits", train_size=150)
+    arrays = {
+        f"{part}_{kind}": getattr(getattr(digits, part), kind)
+        for part in ("train", "test")
+        for kind in ("images", "labels")
+    }
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    np.savez(old / "mine.npz", **arrays)
+    config = tiny_config(tmp_path, dataset=str(old / "mine.npz"), train_size=None, generations=1)
+    first = mddes.search(config)
+    (old / "mine.npz").rename(new / "mine.npz")
+    with pytest.raises(InputError, match="no data set at"):
+        mddes.resume(first.run_dir, generations=2)
+    moved = mddes.resume(first.run_dir, generations=2, data_dir=str(new))
+    assert moved.generations == 2
+    arrays["train_images"] = 255 - arrays["train_images"]
+    np.savez(new / "mine.npz", **arrays)
+    with pytest.raises(InputError, match="belongs to another configuration .data"):
+        mddes.resume(first.run_dir, data_dir=str(new))
+
+
+@pytest.mark.parametrize(
+    ("budget", "generations", "reason"),
+    [
+        ({"generations": 2}, 2, "2 generations"),
+        ({"evaluations": 9}, 2, "9 evaluations"),
+        ({"wall_clock": 1e-6}, 1, "1e-06 seconds"),
+    ],
+)
+def test_budgets_stop_between_generations(
+    tmp_path: Path, budget: dict[str, Any], generations: int, reason: str
+) -> None:
+    result = mddes.search(tiny_config(tmp_path, victim_seeds=0, **budget))
+    assert (result.generations, result.evaluations, result.stopped_by) == (generations, 4 * generations, reason)
+
+
+def test_what_the_clock_decided_is_read_on_resume_and_lifted_by_a_larger_budget(tmp_path: Path) -> None:
+    first = mddes.search(tiny_config(tmp_path, victim_seeds=0, wall_clock=1e-6))
+    assert mddes.resume(first.run_dir).generations == 1
+    assert mddes.resume(first.run_dir, wall_clock=1e6).generations == 3
+
+
+def test_a_run_cannot_be_shortened(finished: SearchResult, tmp_path: Path) -> None:
+    run_dir = copy(finished.run_dir, tmp_path)
+    with pytest.raises(InputError, match="already has 3 generations"):
+        mddes.resume(run_dir, generations=2)
+
+
+@pytest.mark.parametrize("change", [{"pixels": 1}, {"seed": 5}, {"lr": 0.5}, {"w_d": 0.25}, {"popsize": 5}])
+def test_an_edited_configuration_is_refused_and_the_ledger_untouched(
+    finished: SearchResult, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    run_dir = copy(finished.run_dir, tmp_path)
+    path = run_dir / "config.toml"
+    save_config(dataclasses.replace(read_config(path), **change), path)
+    before = (run_dir / "evaluations.jsonl").read_bytes()
+    with pytest.raises(InputError, match=f"belongs to another configuration .{next(iter(change))}"):
+        mddes.resume(run_dir)
+    assert (run_dir / "evaluations.jsonl").read_bytes() == before
+
+
+def test_vectors_that_drifted_are_refused_and_rounding_is_forgiven(
+    finished: SearchResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beyond 1e-6 the ledger is not this search's; within, it is told on with one warning."""
+    expected = outcome(finished.run_dir)
+
+    def shifted(by: float) -> Path:
+        run_dir = copy(finished.run_dir, tmp_path / str(by))
+        path = run_dir / "evaluations.jsonl"
+        rows = lines(path)
+        for row in rows:
+            if row.get("phase") == "search":
+                row["asked"] = [u + by for u in row["asked"]]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return run_dir
+
+    run_dir = shifted(1e-9)
+    mddes.resume(run_dir)
+    assert sum("the same search, not bit for bit" in message for message in caplog.messages) == 1
+    assert outcome(run_dir)["perturbation"] == expected["perturbation"]
+    run_dir = shifted(1e-4)
+    before = (run_dir / "evaluations.jsonl").read_bytes()
+    with pytest.raises(InputError, match="cannot be continued here: generation 0"):
+        mddes.resume(run_dir)
+    assert (run_dir / "evaluations.jsonl").read_bytes() == before
+
+
+def failing_evaluate(generation: int, candidates: set[int]) -> Any:
+    real = fitness.evaluate
+
+    def evaluate(spec: Any, shared: Any, device: str) -> dict[str, Any]:
+        if spec.get("generation") == generation and spec["candidate"] in candidates:
+            raise ArithmeticError("training diverged: a test said so")
+        return real(spec, shared, device)
+
+    return evaluate
+
+
+def test_a_failed_candidate_is_recorded_ranked_worst_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path, victim_seeds=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitness, "evaluate", failing_evaluate(1, {2}))
+        result = mddes.search(config)
+    failed = [r for r in lines(result.run_dir / "evaluations.jsonl") if r.get("status") == "failed"]
+    assert [(r["generation"], r["candidate"], r["reason"]) for r in failed] == [
+        (1, 2, "ArithmeticError: training diverged: a test said so")
+    ]
+    assert (result.run_dir / "generations.csv").read_text().splitlines()[2].split(",")[-3] == "1", "failed"
+    resumed = mddes.resume(result.run_dir, generations=4)  # now it would succeed, but the strategy was told
+    again = [
+        r for r in lines(result.run_dir / "evaluations.jsonl") if (r.get("generation"), r.get("candidate")) == (1, 2)
+    ]
+    assert len(again) == 1
+    assert resumed.generations == 4
+
+
+def test_too_many_failures_stop_the_search_resumably(
+    finished: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(fitness, "evaluate", failing_evaluate(1, {0, 2}))
+        with pytest.raises(SearchStopped, match=r"2 of 4 trainings of generation 1 failed.*a test said so"):
+            mddes.search(tiny_config(tmp_path), on_folder=folders.append)
+    mddes.resume(folders[0])  # the cause is gone: what failed is tried again, since it was never told
+    expected = outcome(finished.run_dir)
+    assert outcome(folders[0]) == expected
+
+
+def test_a_generation_without_a_single_result_stops_whatever_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness, "evaluate", failing_evaluate(0, {0, 1, 2, 3}))
+    with pytest.raises(SearchStopped, match="4 of 4 trainings of generation 0 failed"):
+        mddes.search(tiny_config(tmp_path, max_failures=1.0))
+
+
+def test_repeats_are_averaged(tmp_path: Path) -> None:
+    result = mddes.search(tiny_config(tmp_path, repeats=2, generations=2, victim_seeds=0))
+    records = [r for r in lines(result.run_dir / "evaluations.jsonl") if r.get("phase") == "search"]
+    assert len(records) == 2 * 4 * 2
+    events = [e for e in lines(result.run_dir / "evaluations.jsonl") if e.get("event") == "generation"]
+    means = [np.mean([r["fitness"] for r in records if (r["generation"], r["candidate"]) == (0, i)]) for i in range(4)]
+    assert events[0]["fitness_best"] == pytest.approx(max(means))
+    assert events[0]["fitness_mean"] == pytest.approx(np.mean(means))
+    assert len({r["seed"] for r in records if r["generation"] == 0}) == 2
+
+
+def test_the_paper_s_rule_takes_the_best_single_value(tmp_path: Path) -> None:
+    result = mddes.search(tiny_config(tmp_path, winner="paper", victim_seeds=0))
+    records = [r for r in lines(result.run_dir / "evaluations.jsonl") if "fitness" in r]
+    assert {r["phase"] for r in records} == {"search"}
+    assert result.fitness == result.search_fitness == max(r["fitness"] for r in records)
+
+
+def test_a_search_starts_from_a_given_perturbation(finished: SearchResult, tmp_path: Path) -> None:
+    """With a small step every first candidate stays next to the start; the run keeps its own copy of the file."""
+    start = tmp_path / "start.json"
+    finished.perturbation.save(start)
+    config = tiny_config(tmp_path, start=str(start), sigma0=0.01, victim_seeds=0, generations=1)
+    result = mddes.search(config)
+    asked = [r["asked"] for r in lines(result.run_dir / "evaluations.jsonl") if "asked" in r]
+    encoding = config.encoding((1, 8, 8), 10)
+    assert abs(np.array(asked) - encoding.encode(finished.perturbation)).max() < 0.1
+    start.unlink()
+    assert mddes.resume(result.run_dir, generations=2).generations == 2
+    (result.run_dir / "start.json").unlink()
+    with pytest.raises(InputError, match="belongs to another configuration .start"):
+        mddes.resume(result.run_dir)
+
+
+def test_a_start_that_does_not_fit_leaves_no_folder(tmp_path: Path) -> None:
+    start = tmp_path / "start.json"
+    mddes.uniform(mddes.load_dataset("digits").train, pixels=3).save(start)
+    with pytest.raises(InputError, match="cannot start from 3 pixels"):
+        mddes.search(tiny_config(tmp_path / "runs", start=str(start)))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_progress_is_told_after_every_training(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    mddes.search(tiny_config(tmp_path), on_progress=seen.append)
+    assert [(p.phase, p.done, p.total) for p in seen] == [
+        *(("search", i + 1, 12) for i in range(12)),
+        *(("finalists", i + 1, 6) for i in range(6)),
+        *(("victims", i + 1, 6) for i in range(6)),
+    ]
+    assert [p.ends_generation for p in seen[:12]] == [False, False, False, True] * 3
+    assert seen[11].best is not None
+    assert seen[11].best >= max(p.best or 0 for p in seen[:11])
+
+
+def test_a_figure_that_fails_does_not_fail_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mddes.report import figures
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(figures, "learning_curve", broken)
+    result = mddes.search(tiny_config(tmp_path, victim_seeds=0, generations=1))
+    assert (result.run_dir / "figures" / "poison.png").exists()
+    assert "could not draw learning_curve.png: no ink" in caplog.text
+
+
+def test_a_plan_counts_what_a_search_does(finished: SearchResult, tmp_path: Path) -> None:
+    plan = mddes.plan(tiny_config(tmp_path))
+    records = [r for r in lines(finished.run_dir / "evaluations.jsonl") if "key" in r]
+    assert plan.search_trainings == sum(r["phase"] == "search" for r in records)
+    assert plan.finalist_trainings == sum(r["phase"] == "finalists" for r in records)
+    assert plan.victim_trainings == 6
+    assert (plan.dimension, plan.popsize, plan.steps) == (60, 4, 3)
+    assert plan.seconds > 0
+    assert not list(tmp_path.iterdir()), "nothing is written"
