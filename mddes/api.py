@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -250,12 +250,12 @@ def _draw(folder: Path, winner: Perturbation, prepared: Prepared) -> None:
     where = folder / "figures"
     where.mkdir(exist_ok=True)
     names = prepared.dataset.class_names
-    drawings: dict[str, Callable[[Path], None]] = {
-        "learning_curve.png": lambda path: figures.learning_curve(folder / "generations.csv", path),
-        "poison.png": lambda path: figures.poison_examples(prepared.data.train, winner, names, path),
+    drawings: dict[str, Callable[[], Any]] = {
+        "learning_curve.png": lambda: figures.learning_curve(folder / "generations.csv"),
+        "poison.png": lambda: figures.poison_examples(prepared.data.train, winner, names),
     }
     for name, draw in drawings.items():
         try:
-            draw(where / name)
+            figures.save(draw(), where / name)
         except Exception as error:  # noqa: BLE001  whatever a drawing library raises, the numbers are safe already
             log.warning("could not draw %s: %s", name, error)

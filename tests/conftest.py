@@ -28,7 +28,10 @@ def ray_session() -> Iterator[None]:
     """Start Ray once, with two CPUs; its workers can import the tests' own task functions."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before]))
-    from mddes.tasks.ray_pool import ray
+    import mddes.tasks.ray_pool  # sets what must be set before ray is imported
+
+    assert mddes.tasks.ray_pool
+    import ray
 
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
     yield

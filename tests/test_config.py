@@ -104,7 +104,7 @@ def test_identity_leaves_out_budgets_and_circumstances_only() -> None:
     assert set(changes) == {*BUDGETS, *CIRCUMSTANCES}
     assert identity(dataclasses.replace(base, **changes), data, None) == identity(base, data, None)
     for change in ({"pixels": 2}, {"seed": 1}, {"finalists": 2}, {"lr": 0.5}, {"repeats": 2}):
-        assert identity(dataclasses.replace(base, **change), data, None) != identity(base, data, None)  # type: ignore[arg-type]
+        assert identity(dataclasses.replace(base, **change), data, None) != identity(base, data, None)
     assert identity(base, split(random_images(seed=1)), None) != identity(base, data, None)
     assert identity(base, data, mddes.uniform(data.train)) != identity(base, data, None)
 

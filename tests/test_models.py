@@ -87,5 +87,5 @@ def test_a_user_s_own_network() -> None:
 
 
 def test_unknown_model() -> None:
-    with pytest.raises(InputError, match="unknown model 'greynet' .did you mean 'graynet'"):
+    with pytest.raises(InputError, match=r"unknown model 'greynet' .did you mean 'graynet'"):
         build("greynet", (1, 8, 8), 2, seed=0, mean=[0.0], std=[1.0])

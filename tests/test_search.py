@@ -176,7 +176,7 @@ def test_a_run_can_be_moved_with_its_data(tmp_path: Path) -> None:
     assert moved.generations == 2
     arrays["train_images"] = 255 - arrays["train_images"]
     np.savez(new / "mine.npz", **arrays)
-    with pytest.raises(InputError, match="belongs to another configuration .data"):
+    with pytest.raises(InputError, match=r"belongs to another configuration .data"):
         mddes.resume(first.run_dir, data_dir=str(new))
 
 
@@ -329,7 +329,7 @@ def test_a_search_starts_from_a_given_perturbation(finished: SearchResult, tmp_p
     start.unlink()
     assert mddes.resume(result.run_dir, generations=2).generations == 2
     (result.run_dir / "start.json").unlink()
-    with pytest.raises(InputError, match="belongs to another configuration .start"):
+    with pytest.raises(InputError, match=r"belongs to another configuration .start"):
         mddes.resume(result.run_dir)
 
 

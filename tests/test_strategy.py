@@ -50,7 +50,7 @@ def test_finds_an_optimum_on_the_boundary() -> None:
 
 
 def test_finds_the_pixels_of_a_toy_poison() -> None:
-    """Fitness counts by distance how close the decoded pixels are to given ones: places and values are found exactly."""
+    """The fitness is the distance of the decoded pixels from given ones: every place is found exactly."""
     encoding = Encoding(image_shape=(1, 8, 8), num_classes=4, pixels=1, value=255)
     rows, cols = np.array([[1], [6], [3], [0]]), np.array([[2], [5], [7], [0]])
     strategy = Strategy(

@@ -6,7 +6,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from mddes import InputError
 from mddes.tasks import Ledger, Record, SerialPool, Task, complete
 from mddes.tasks.dispatch import Landing, dispatch
 from mddes.tasks.ledger import read
-from mddes.tasks.task import execute
+from mddes.tasks.task import Shared, execute
 
 SHARED = {"numbers": np.array([1, 2, 3])}
 
@@ -177,7 +177,7 @@ class CountingPool(SerialPool):
         super().__init__()
         self.ran: list[Task] = []
 
-    def run(self, tasks: list[Task], shared: dict[str, np.ndarray]) -> Iterator[Record]:  # type: ignore[override]
+    def run(self, tasks: Sequence[Task], shared: Shared) -> Iterator[Record]:
         self.ran += tasks
         return super().run(tasks, shared)
 
@@ -214,7 +214,7 @@ def test_a_failed_task_is_tried_again_only_if_asked_to(tmp_path: Path) -> None:
 
 
 class FakeTransport:
-    """Workers that die as told: `deaths[number]` times for the task of that number. One reply at a time, last in first out."""
+    """Workers that die `deaths[number]` times of the task of that number; the last to begin answers first."""
 
     def __init__(self, workers: int, deaths: dict[int, int]) -> None:
         self.workers, self.deaths = workers, dict(deaths)

@@ -12,7 +12,7 @@ from torch import nn
 
 import mddes
 from mddes import InputError, Recipe, uniform
-from mddes.data import split
+from mddes.data import shared_arrays, split
 from mddes.models import build
 from mddes.seeding import torch_generator
 from mddes.training import default_schedule, logits, train
@@ -160,12 +160,7 @@ def test_every_default_schedule_takes_300_steps(images: int, channels: int) -> N
 def test_a_victim_is_trained_on_poison_and_judged_on_clean_images() -> None:
     images, test = random_images(40, seed=1), random_images(24, seed=2)
     poison = uniform(images, pixels=2, seed=1)
-    shared = {
-        "train_images": images.images,
-        "train_labels": images.labels,
-        "test_images": test.images,
-        "test_labels": test.labels,
-    }
+    shared = shared_arrays(train=images, test=test)
     recipe = Recipe(epochs=2, batch_size=8)
     spec = {"model": "graynet", "recipe": vars(recipe), "seed": 4, "num_classes": 4, "perturbation": poison.change()}
     result = train_and_test(spec, shared, "cpu")

@@ -26,7 +26,7 @@ CLASSES_A_BLOCK = 10
 DPI = 150
 
 
-def learning_curve(generations: Path, path: Path) -> None:
+def learning_curve(generations: Path) -> Figure:
     """Draw fitness, F_m, F_d and held-out clean accuracy over generations from a generations.csv."""
     with generations.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -42,10 +42,10 @@ def learning_curve(generations: Path, path: Path) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-    figure.savefig(path, dpi=DPI)
+    return figure
 
 
-def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: Sequence[str], path: Path) -> None:
+def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: Sequence[str]) -> Figure:
     """Draw the first image of every class clean, poisoned, and the difference, with the pixels framed."""
     first = np.array([int(np.flatnonzero(images.labels == k)[0]) for k in range(images.num_classes)])
     clean = images.subset(first)
@@ -71,6 +71,11 @@ def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: S
                 ax.set_ylabel(("clean", "poisoned", "difference")[row])
     count = "1 pixel" if perturbation.pixels == 1 else f"{perturbation.pixels} pixels"
     figure.suptitle(f"{count} per class, mode {perturbation.mode}; in the difference, gray is no change", fontsize=11)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure; its ending names the format."""
     figure.savefig(path, dpi=DPI)
 
 

@@ -1,0 +1,87 @@
+"""The figures show the numbers of the files they are drawn from."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import random_images
+from matplotlib.figure import Figure
+
+from mddes import ImageSet, Perturbation, uniform
+from mddes.report.figures import PANELS, learning_curve, poison_examples, save
+
+GENERATIONS = [
+    {
+        "generation": g,
+        **{f"{name}_{kind}": round(0.1 * g + 0.01 * i + {"best": 0.3, "mean": 0.0, "std": 0.05}[kind], 3)
+           for i, (name, _) in enumerate(PANELS) for kind in ("best", "mean", "std")},
+    }
+    for g in range(4)
+]  # fmt: skip
+
+
+def write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_the_learning_curve_shows_mean_best_and_spread(tmp_path: Path) -> None:
+    figure = learning_curve(write(tmp_path / "g.csv", GENERATIONS))
+    assert len(figure.axes) == 4
+    for ax, (name, label) in zip(figure.axes, PANELS, strict=True):
+        assert ax.get_ylabel() == label
+        mean, best = ax.lines
+        assert mean.get_ydata() == pytest.approx([row[f"{name}_mean"] for row in GENERATIONS])
+        assert best.get_ydata() == pytest.approx([row[f"{name}_best"] for row in GENERATIONS])
+        assert mean.get_linestyle() != best.get_linestyle(), "told apart without colour"
+        assert len(ax.collections) == 1
+    assert [ax.get_xlabel() for ax in figure.axes[2:]] == ["generation"] * 2
+    assert len(figure.legends) == 1
+
+
+def test_a_term_that_was_switched_off_leaves_an_empty_panel(tmp_path: Path) -> None:
+    rows = [
+        {key: "" if key.startswith("domain_divergence") else value for key, value in row.items()} for row in GENERATIONS
+    ]
+    figure = learning_curve(write(tmp_path / "g.csv", rows))
+    assert np.size(figure.axes[2].lines[0].get_xdata()) == 0
+    save(figure, tmp_path / "g.png")
+    assert (tmp_path / "g.png").stat().st_size > 10_000
+
+
+def pictures(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(ax.images[0].get_array()) for ax in figure.axes if ax.images]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 12)])
+def test_the_poison_is_shown_on_one_image_per_class(shape: tuple[int, int, int]) -> None:
+    images = random_images(40, shape, 4)
+    poison = uniform(images, pixels=2, seed=1)
+    shown = pictures(poison_examples(images, poison, ("a", "b", "c", "d")))
+    assert len(shown) == 12
+    poisoned = poison.apply(images)
+    for k in range(4):
+        for row, source in ((0, images), (1, poisoned)):
+            expected = source.images[k].transpose(1, 2, 0).squeeze()
+            assert np.array_equal(shown[4 * row + k], expected)
+        changed = (images.images[k] != poisoned.images[k]).any(axis=0)
+        difference = shown[8 + k].reshape(*changed.shape, -1)
+        assert ((difference != 127).any(axis=2) <= changed).all(), "gray where nothing changed"
+
+
+def test_many_classes_are_drawn_in_blocks() -> None:
+    images = random_images(46, num_classes=23)
+    figure = poison_examples(images, uniform(images), [str(k) for k in range(23)])
+    assert len(pictures(figure)) == 3 * 23
+
+
+def test_a_perturbation_that_does_not_fit() -> None:
+    images: ImageSet = random_images()
+    other: Perturbation = uniform(random_images(shape=(1, 9, 9)))
+    with pytest.raises(ValueError, match="does not fit"):
+        poison_examples(images, other, ("a", "b", "c", "d"))
