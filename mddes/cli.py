@@ -5,6 +5,7 @@ resumes). Results go to standard output; progress and warnings to standard error
 """
 
 import dataclasses
+import io
 import logging
 import os
 import shlex
@@ -34,6 +35,9 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     logging.basicConfig(level=logging.WARNING, format="mddes: %(message)s", stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without ± is no reason to fail at the end
     given = list(sys.argv[1:] if arguments is None else arguments)
     running: list[Path] = []
     before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's farewell is handled like Ctrl-C

@@ -218,10 +218,9 @@ def test_a_ledger_of_another_configuration(tmp_path: Path, capsys: pytest.Captur
     assert "belongs to another configuration (pixels 2 -> 1)" in err
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "mddes", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mddes", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def wait_for_lines(out: Path, count: int, process: subprocess.Popen[str]) -> Path:

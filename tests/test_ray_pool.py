@@ -1,5 +1,7 @@
 """Ray workers: the same results as in-process, whatever their number, and deaths survived."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import outcome, tiny_arguments, tiny_config
+from cases import lines, outcome, tiny_arguments, tiny_config
 from test_cli import CATCHABLE, start, wait_for_lines
 
 import mddes
@@ -95,6 +97,21 @@ def test_a_search_begun_on_ray_goes_on_in_process(ray_session: None, tmp_path: P
     mddes.resume(moved.run_dir, generations=3, workers=0)
     assert outcome(moved.run_dir)["perturbation"] == outcome(here.run_dir)["perturbation"]
     assert outcome(moved.run_dir)["generations"] == outcome(here.run_dir)["generations"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_terminal_stops_driver_and_workers(tmp_path: Path) -> None:
+    """A terminal sends SIGINT to the whole group of processes; the run stops cleanly, and nothing stays behind."""
+    process = start(tiny_arguments(tmp_path, **CATCHABLE, workers=2), process_group=0)
+    folder = wait_for_lines(tmp_path, 3, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"to go on: mddes resume {folder}" in err
+    records = [line for line in lines(folder / "evaluations.jsonl") if "key" in line]
+    assert all(record["status"] == "done" for record in records), "an interrupted training is no failure"
+    assert mddes.resume(folder, workers=0).generations == 3
 
 
 @pytest.mark.slow

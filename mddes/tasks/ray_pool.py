@@ -130,7 +130,7 @@ def _start_ray(workers: int | None, address: str | None, cpus_per_worker: float,
     if address is None:
         cpus = None if workers is None else max(1, int(-(-workers * cpus_per_worker // 1)))
         store = STORE_BYTES + 2 * data_bytes
-        ray.init(num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
+        ray.init("local", num_cpus=cpus, object_store_memory=store, include_dashboard=False, **quiet)
         return
     try:
         ray.init(address=address, **quiet)
