@@ -50,6 +50,17 @@ def test_a_worker_that_dies_is_replaced_and_its_task_runs_again(ray_session: Non
     assert (tmp_path / "lives").read_text() == "..."
 
 
+def test_a_killed_worker_costs_its_task_one_attempt(ray_session: None, tmp_path: Path) -> None:
+    """With a single worker the task meets the replacement at once: it waits for it, and no attempt is wasted."""
+    from mddes.tasks.ray_pool import RayPool
+
+    lives = {"lives": str(tmp_path / "lives"), "times": 2}
+    with RayPool(1) as pool:
+        records = list(pool.run([Task("cases:die", lives), Task("cases:double", {"number": 1})], SHARED))
+    assert [record["status"] for record in records] == ["done", "done"]
+    assert (tmp_path / "lives").read_text() == "...", "died twice, ran the third time"
+
+
 def test_a_task_that_kills_its_worker_every_time_is_a_recorded_failure(ray_session: None, tmp_path: Path) -> None:
     from mddes.tasks.ray_pool import RayPool
 

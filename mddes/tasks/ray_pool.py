@@ -1,12 +1,14 @@
 """Run tasks on Ray actors: the only file that imports ray, and only when such a pool is made.
 
-One actor per worker, on one thread each, restarted when it dies. The arrays are put into the object store once and
-read from there without a copy. Who gets which task when is `dispatch.py`'s business.
+One actor per worker, on one thread each. One that died is replaced by a new one, not restarted by Ray: calls to an
+actor that is restarting fail at once, and would be taken for more deaths; calls to a new one wait for it. The arrays
+are put into the object store once and read from there without a copy. Who gets which task when is `dispatch.py`'s
+business.
 """
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -63,7 +65,7 @@ class RayPool:
             return iter(())
         if not self._actors:
             self._start()
-        return dispatch(tasks, _RayTransport(self._actors, self._references(shared)))
+        return dispatch(tasks, _RayTransport(self._actors, self._new_actor, self._references(shared)))
 
     def __enter__(self) -> Self:
         return self
@@ -80,9 +82,10 @@ class RayPool:
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             _start_ray(self._wanted, self._address, self._cpus, self._data_bytes)
-        count = self._wanted or _room(self._cpus, self._gpus)
-        actor = ray.remote(max_restarts=-1, num_cpus=self._cpus, num_gpus=self._gpus)(_Worker)
-        self._actors = [actor.remote(self._device) for _ in range(count)]
+        self._actors = [self._new_actor() for _ in range(self._wanted or _room(self._cpus, self._gpus))]
+
+    def _new_actor(self) -> Any:
+        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(_Worker).remote(self._device)
 
     def _references(self, shared: Shared) -> dict[str, Any]:
         for name, array in shared.items():
@@ -105,9 +108,9 @@ class _Worker:
 
 
 class _RayTransport:
-    def __init__(self, actors: Sequence[Any], references: dict[str, Any]) -> None:
+    def __init__(self, actors: list[Any], new_actor: Callable[[], Any], references: dict[str, Any]) -> None:
         self.workers = len(actors)
-        self._actors, self._references = actors, references
+        self._actors, self._new_actor, self._references = actors, new_actor, references
         self._in_flight: dict[Any, int] = {}
 
     def submit(self, worker: int, task: Task) -> None:
@@ -121,6 +124,8 @@ class _RayTransport:
             try:
                 landings.append(Landing(worker, ray.get(reference)))
             except RayError as error:
+                ray.kill(self._actors[worker])
+                self._actors[worker] = self._new_actor()
                 landings.append(Landing(worker, None, " ".join(str(error).split())[:500]))
         return landings
 

@@ -1,0 +1,55 @@
+"""The documentation's examples run, and its commands are those of the package."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mddes.arguments import parse_search
+from mddes.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+FENCE = r"```python\n(.*?)```"
+EXAMPLES = [(page.name, code) for page in PAGES for code in re.findall(FENCE, page.read_text(), re.DOTALL)]
+
+
+@pytest.mark.parametrize(("page", "code"), EXAMPLES)
+def test_python_examples_run(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(code, page, "exec"), names)
+    assert names["mddes"]
+
+
+def commands() -> list[str]:
+    blocks = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)]
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("mddes ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_exist(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every `mddes ...` line of the documentation parses; `search` lines to their last option."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search.toml").write_text("pixels = 2\n")
+    _, name, *rest = shlex.split(command)
+    assert name in COMMANDS
+    if name == "search" and "--help" not in rest:
+        assert parse_search(rest)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_ci_runs_the_readme_s_test_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"<!-- test command -->\n```sh\n(.*)\n```", readme)
+    assert command.startswith("python3 -m venv .venv && ")
+    assert command.endswith("&& .ci/check")
+    assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text()
