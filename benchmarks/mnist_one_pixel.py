@@ -34,6 +34,8 @@ SEARCHES: dict[str, dict[str, Any]] = {  # 308 and 300 evaluations: whole genera
 }
 OPTIMIZERS = {"adam": 1e-3, "sgd": 0.05}
 
+Poison = tuple[str, int, mddes.Perturbation | None]  # family, index within it, what it is (None: clean)
+
 
 def search(kind: str, seed: int, data_dir: str, work: Path, workers: int) -> mddes.Perturbation:
     """Run one search, or finish the one that is there."""
@@ -54,40 +56,57 @@ def search(kind: str, seed: int, data_dir: str, work: Path, workers: int) -> mdd
     return mddes.search(config).perturbation
 
 
-def victims(
-    data: mddes.Dataset, poisons: dict[str, mddes.Perturbation | None], seeds: int, work: Path, workers: int
-) -> list[dict[str, Any]]:
+def victims(data: mddes.Dataset, poisons: list[Poison], seeds: int, work: Path, workers: int) -> list[dict[str, Any]]:
     """Return one record per poison, optimizer and seed."""
     digest = data.train.digest() + data.test.digest()
     tasks = []
     for optimizer, lr in OPTIMIZERS.items():
         recipe = dataclasses.asdict(mddes.Recipe(optimizer=optimizer, lr=lr, epochs=3, batch_size=64))
-        for name, poison in poisons.items():
+        for family, index, poison in poisons:
             for s in range(seeds):
                 change = poison.change() if poison else None
                 spec = {"model": "graynet", "recipe": recipe, "seed": derive(0, "victims", s), "num_classes": 10}
-                labels = {"poison": name, "optimizer": optimizer, "victim": s, "perturbation": change}
+                labels = {"family": family, "index": index, "optimizer": optimizer, "victim": s, "perturbation": change}
                 task = Task("mddes.training.victim:train_and_test", {**spec, "perturbation": change}, digest, labels)
                 tasks.append(task)
     shared = shared_arrays(train=data.train, test=data.test)
     size = sum(array.nbytes for array in shared.values())
     with RayPool(workers, data_bytes=size) as pool, Ledger(work / "victims.jsonl", {"data": digest}) as ledger:
-        return complete(tasks, shared, pool, ledger)
+        records = complete(tasks, shared, pool, ledger)
+    if failed := [record["reason"] for record in records if record["status"] == "failed"]:
+        raise SystemExit(f"{len(failed)} victims failed, the first of: {failed[0]}; run this again")
+    return records
 
 
-def table(records: list[dict[str, Any]], poisons: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return mean, sd and n of the clean test accuracy in percent, by row and optimizer.
+def table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row per family and optimizer, clean test accuracy in percent.
 
-    The draws of a uniform row, and the searches of a found row, are also pooled: their sd is then over draws
-    (searches) and seeds.
+    The spread between poisons (draws, or searches) is the sd of their means over seeds, its n the number of poisons;
+    the spread between networks is the sd over seeds within a poison, pooled. They are never mixed into one sd.
     """
-    rows: dict[str, dict[str, dict[str, float]]] = {}
-    for row in [*poisons, "uniform, free", "uniform, full", "found, free", "found, full"]:
+    rows = []
+    for family in dict.fromkeys(record["family"] for record in records):
         for optimizer in OPTIMIZERS:
-            own = [r for r in records if r["optimizer"] == optimizer and r["poison"].startswith(row)]
-            values = [100 * r["clean_test_accuracy"] for r in own]
-            summary = {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "n": len(values)}
-            rows.setdefault(row, {})[optimizer] = summary
+            own = [r for r in records if (r["family"], r["optimizer"]) == (family, optimizer)]
+            values = np.array(
+                [
+                    [100 * r["clean_test_accuracy"] for r in own if r["index"] == index]
+                    for index in sorted({r["index"] for r in own})
+                ]
+            )
+            means = values.mean(axis=1)
+            rows.append(
+                {
+                    "family": family,
+                    "optimizer": optimizer,
+                    "mean": float(means.mean()),
+                    "poisons": len(means),
+                    "sd_between_poisons": float(means.std(ddof=1)) if len(means) > 1 else None,
+                    "networks_per_poison": values.shape[1],
+                    "sd_between_networks": float(np.sqrt(values.var(axis=1, ddof=1).mean())),
+                    "means": means.round(2).tolist(),
+                }
+            )
     return rows
 
 
@@ -103,26 +122,29 @@ def main() -> None:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     data = mddes.load_dataset("mnist", data_dir=given.data_dir, train_size=10_000)
-    poisons: dict[str, mddes.Perturbation | None] = {"clean": None}
+    poisons: list[Poison] = [("clean", 0, None)]
     for kind, settings in SEARCHES.items():
         for draw in range(given.draws):
             one = mddes.uniform(data.train, pixels=1, seed=draw, value=settings["value"])
-            poisons[f"uniform, {kind}, draw {draw}"] = one
+            poisons.append((f"uniform, {kind}", draw, one))
     for seed in range(given.searches):
         for kind in SEARCHES:
             found = search(kind, seed, given.data_dir, given.work, given.workers)
-            poisons[f"found, {kind}, search {seed}"] = found
+            poisons.append((f"found, {kind}", seed, found))
             sys.stderr.write(f"search {kind} {seed} done\n")
     records = victims(data, poisons, given.seeds, given.work, given.workers)
-    rows = table(records, list(poisons))
+    rows = table(records)
     where = {key: value for key, value in environment().items() if key != "command"}
     write_json(RESULTS / "mnist_one_pixel.json", {"environment": where, "rows": rows})
     slim = [{k: v for k, v in r.items() if k not in {"worker", "traceback"}} for r in records]
     text = "".join(json.dumps(record) + "\n" for record in slim)
     (RESULTS / "mnist_one_pixel_victims.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-    for row, cells in rows.items():
-        shown = "   ".join(f"{o} {c['mean']:5.1f} ± {c['sd']:4.1f} (n = {c['n']})" for o, c in cells.items())
-        print(f"{row:28} {shown}")
+    for row in rows:
+        between = "" if row["sd_between_poisons"] is None else f", sd between poisons {row['sd_between_poisons']:.1f}"
+        print(
+            f"{row['family']:15} {row['optimizer']:5} {row['mean']:5.1f}  ({row['poisons']} poisons x "
+            f"{row['networks_per_poison']} networks; sd between networks {row['sd_between_networks']:.1f}{between})"
+        )
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ Importing this imports neither ray nor matplotlib.
 
 from mddes.api import SearchResult, resume, search
 from mddes.data import Dataset, ImageSet, load_dataset
-from mddes.errors import InputError
+from mddes.errors import InputError, RunStopped
 from mddes.plan import Plan, plan
 from mddes.poison import Perturbation, uniform
 from mddes.search.config import SearchConfig
-from mddes.search.winner import SearchStopped
 from mddes.training import Recipe, accuracy, train
 from mddes.version import __version__
 
@@ -28,9 +27,9 @@ __all__ = [
     "Perturbation",
     "Plan",
     "Recipe",
+    "RunStopped",
     "SearchConfig",
     "SearchResult",
-    "SearchStopped",
     "__version__",
     "accuracy",
     "load_dataset",

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from mddes.errors import InputError
 from mddes.poison import Perturbation
-from mddes.preparation import Prepared, make_pool, prepare
+from mddes.preparation import Prepared, device_of, make_pool, prepare
 from mddes.search.config import SearchConfig, identity
 from mddes.search.config_file import read_config, save_config
 from mddes.search.driver import Outcome, run_search
 from mddes.search.outputs import read_distribution, write_distribution
 from mddes.search.progress import Progress
+from mddes.search.winner import Finalist
 from mddes.seeding import numpy_generator
 from mddes.studies.comparison import Row, compare, sentence
-from mddes.tasks import Ledger, Pool
+from mddes.tasks import Ledger
 from mddes.tasks.run_folder import create, environment, lease, read_json, write_json
 from mddes.threads import one_thread
 from mddes.version import __version__
@@ -42,9 +41,10 @@ class SearchResult:
         perturbation: the winner.
         fitness: its mean on fresh seeds (under the rule "paper": the single value it was chosen by).
         search_fitness: the single value that made it a finalist; None if it is the distribution's mean.
+        finalists: the winner and its rivals, best first, with both values.
         run_dir: the run's folder.
         generations, evaluations: told to the strategy.
-        stopped_by: the budget that ended the search.
+        stopped_by: the budget that ended the search: "generations", "evaluations" or "wall_clock".
         rows: clean test accuracy of networks trained on clean, uniformly poisoned and poisoned data.
         sentence: the finding in words.
     """
@@ -52,6 +52,7 @@ class SearchResult:
     perturbation: Perturbation
     fitness: float
     search_fitness: float | None
+    finalists: list[Finalist]
     run_dir: Path
     generations: int
     evaluations: int
@@ -82,7 +83,7 @@ def search(
 
     Raises:
         InputError: settings or data that do not fit.
-        SearchStopped: too many trainings failed; the folder can be resumed.
+        RunStopped: too many trainings failed; the folder can be resumed.
         OSError: the folder cannot be written.
     """
     with one_thread():
@@ -92,9 +93,9 @@ def search(
         if start:
             config.encoding(prepared.data.train.shape, prepared.data.train.num_classes).encode(start)  # does it fit?
         folder = create(Path(config.out), f"{prepared.dataset.name}-np{config.pixels}", config.seed)
-        on_folder(folder)
         with lease(folder):
             save_config(config, folder / CONFIG)
+            on_folder(folder)
             if start:
                 start.save(folder / START)
             return _run(folder, prepared, start, on_progress)
@@ -126,7 +127,7 @@ def resume(
 
     Raises:
         InputError: no run there, another driver runs it, or its data, configuration or ledger do not fit together.
-        SearchStopped: too many trainings failed.
+        RunStopped: too many trainings failed.
         OSError: the folder cannot be written.
     """
     given = {
@@ -153,18 +154,22 @@ def resume(
 
 def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Watcher) -> SearchResult:
     config, data = prepared.config, prepared.data
-    with Ledger(folder / "evaluations.jsonl", identity(config, data, start)) as ledger:
+    judged = {"train": prepared.dataset.train.digest(), "test": prepared.dataset.test.digest()}
+    with (
+        Ledger(folder / "evaluations.jsonl", identity(config, data, start)) as ledger,
+        Ledger(folder / "victims.jsonl", judged) as victims,  # the search's own holds nothing a test image touched
+    ):
         told = len(ledger.events("generation"))
         if config.generations < told:
             raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")
         save_config(config, folder / CONFIG)
-        _save_environment(folder / "environment.json")
+        _save_environment(folder / "environment.json", device_of(config))
         with make_pool(prepared) as pool:
             outcome = run_search(data, config, ledger, pool, start=start, on_progress=watch)
             winner = _save_outcome(folder, outcome, prepared)
-            rows = _compare(folder, winner, prepared, pool, watch)
+            rows = compare(prepared.dataset, winner, config, victims, pool, watch)
     result = _result(folder, outcome, winner, rows, prepared)
-    _save_summary(folder / "summary.json", result, outcome)
+    _save_summary(folder / "summary.json", result)
     _draw(folder, winner, prepared)
     return result
 
@@ -173,8 +178,9 @@ def _result(folder: Path, outcome: Outcome, winner: Perturbation, rows: list[Row
     first = outcome.finalists[0]
     return SearchResult(
         perturbation=winner,
-        fitness=float(np.mean(first.fitness)),
+        fitness=first.fitness,
         search_fitness=first.search_fitness,
+        finalists=outcome.finalists,
         run_dir=folder,
         generations=outcome.generations,
         evaluations=outcome.evaluations,
@@ -197,35 +203,26 @@ def _save_outcome(folder: Path, outcome: Outcome, prepared: Prepared) -> Perturb
         "evaluations": outcome.evaluations,
         "source": first.source,
         "search_fitness": first.search_fitness,
-        "fitness_on_fresh_seeds": first.fitness,
+        "fitness_on_fresh_seeds": list(first.fresh),
     }
     winner = dataclasses.replace(first.perturbation, provenance=provenance)
     winner.save(folder / "perturbation.json")
     return winner
 
 
-def _compare(folder: Path, winner: Perturbation, prepared: Prepared, pool: Pool, watch: Watcher) -> list[Row]:
-    """Judge on test images, in a ledger of its own: the search's holds nothing that a test image touched."""
-    if prepared.config.victim_seeds == 0:
-        return []
-    data = {"train": prepared.dataset.train.digest(), "test": prepared.dataset.test.digest()}
-    with Ledger(folder / "victims.jsonl", data) as ledger:
-        return compare(prepared.dataset, winner, prepared.config, ledger, pool, watch)
-
-
-def _save_environment(path: Path) -> None:
+def _save_environment(path: Path, device: str) -> None:
     """Add this session's environment to the run's; warn where bit-identity ends."""
     sessions = read_json(path) or []
-    now = environment()
-    if sessions and any(sessions[0].get(key) != now[key] for key in ("cpu", "libraries", "gpus")):
+    now = {**environment(), "device": device}
+    if sessions and any(sessions[0].get(key) != now[key] for key in ("cpu", "libraries", "gpus", "device")):
         log.warning("other libraries or hardware than at the start of this run: the same procedure, not bit for bit")
     write_json(path, [*sessions, now])
 
 
-def _save_summary(path: Path, result: SearchResult, outcome: Outcome) -> None:
+def _save_summary(path: Path, result: SearchResult) -> None:
     finalists = [
-        {"source": finalist.source, "search_fitness": finalist.search_fitness, "fitness": finalist.fitness}
-        for finalist in outcome.finalists
+        {"source": finalist.source, "search_fitness": finalist.search_fitness, "fresh": list(finalist.fresh)}
+        for finalist in result.finalists
     ]
     rows = {row.name: {"mean": row.mean, "std": row.std, "accuracies": row.accuracies} for row in result.rows}
     write_json(

@@ -80,7 +80,7 @@ class ResumeCommand:
     evaluations: int | None = None
     """New limit on trained candidates."""
     wall_clock: float | None = None
-    """New limit in seconds, over all sessions."""
+    """New limit on the seconds that all generations together take."""
     workers: Literal["auto"] | int | None = None
     """Worker processes from now on; 0 runs in this process."""
     device: Literal["auto", "cpu", "cuda"] | None = None
@@ -88,7 +88,7 @@ class ResumeCommand:
     data_dir: str | None = None
     """Where the data are now; they must be the same, by hash."""
     ray_address: str | None = None
-    """A running Ray cluster: auto, or host:port."""
+    """A running Ray cluster: auto, or host:port; local is Ray on this machine."""
     cpus_per_worker: float | None = None
     """Cores that Ray reserves for a worker."""
     gpus_per_worker: float | None = None

@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import signal
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +21,8 @@ from mddes.arguments import DatasetsCommand, ResumeCommand, parse, parse_search
 from mddes.bar import Bar, duration
 from mddes.data import DATASETS
 from mddes.data.sources import CACHE
-from mddes.errors import InputError, look_up
+from mddes.errors import InputError, RunStopped, look_up
 from mddes.plan import Plan, plan
-from mddes.search.winner import SearchStopped
 from mddes.version import __version__
 
 COMMANDS = {
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's farewell is handled like Ctrl-C
     try:
         return _dispatch(given, running)
-    except (InputError, SearchStopped) as error:
+    except (InputError, RunStopped) as error:
         _say(f"error: {error}")
-        _say_how_to_resume(running if isinstance(error, SearchStopped) else [])
+        _say_how_to_resume(running if isinstance(error, RunStopped) else [])
         return 2
     except OSError as error:
         _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
@@ -134,9 +134,13 @@ def _print_plan(it: Plan) -> None:
 
 def _print_result(result: SearchResult) -> None:
     write = sys.stdout.write
-    chosen = "not a candidate" if result.search_fitness is None else f"{result.search_fitness:.3f}"
-    write(f"\n{result.evaluations} candidates in {result.generations} generations (stopped by: {result.stopped_by})\n")
-    write(f"winner's fitness: {chosen} in the search, {result.fitness:.3f} on fresh seeds\n\n")
+    ended = {"generations": "generations", "evaluations": "trained candidates", "wall_clock": "time"}[result.stopped_by]
+    write(f"\n{result.evaluations} candidates in {result.generations} generations (the budget of {ended} is spent)\n\n")
+    write("finalists (fitness)               in the search   on fresh seeds, mean ± sd\n")
+    for finalist in result.finalists:
+        single = "-" if finalist.search_fitness is None else f"{finalist.search_fitness:.3f}"
+        write(f"  {finalist.source:30}  {single:>13}   {_spread(finalist.fresh)}\n")
+    write(f"the winner is the first: {result.finalists[0].source}\n\n")
     if result.rows:
         write("trained on    clean test accuracy\n")
         for row in result.rows:
@@ -145,7 +149,16 @@ def _print_result(result: SearchResult) -> None:
     write(f"{result.sentence}\n\n")
     write(f"perturbation  {result.run_dir / 'perturbation.json'}\n")
     write(f"figures       {result.run_dir / 'figures'}\n")
-    write(f"to extend     {_resume_command(result.run_dir)} --generations {2 * result.generations}\n")
+    larger = {"generations": 2 * result.generations, "evaluations": 2 * result.evaluations, "wall_clock": "SECONDS"}
+    option = f"--{result.stopped_by.replace('_', '-')} {larger[result.stopped_by]}"
+    write(f"to extend     {_resume_command(result.run_dir)} {option}\n")
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Return mean ± sd (n) of some values."""
+    if len(values) < 2:
+        return f"{values[0]:.3f} (n = 1)" if values else "not trained again"
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} (n = {len(values)})"
 
 
 def _resume_command(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """What a user got wrong, said in one line.
 
 The command line turns an `InputError` into one line on standard error and exit status 2. Every other exception is
-ours, and keeps its traceback.
+ours, and keeps its traceback; `RunStopped` alone stands between the two.
 """
 
 import difflib
@@ -13,6 +13,10 @@ T = TypeVar("T")
 
 class InputError(ValueError):
     """A mistake in what the user gave: the message names the value and says what would be right."""
+
+
+class RunStopped(RuntimeError):
+    """A run cannot go on here and now; what it has finished is safe, and it can be resumed."""
 
 
 def look_up(what: str, name: str, table: Mapping[str, T]) -> T:

@@ -64,13 +64,14 @@ def plan(config: SearchConfig) -> Plan:
     workers = max(1, local_workers(config))
     finalists = 0 if config.winner == "paper" else (config.finalists + 1) * config.finalist_seeds
     victims = 3 * config.victim_seeds
-    rounds = config.generations * math.ceil(config.popsize * config.repeats / workers) + math.ceil(finalists / workers)
+    generations = config.last_generation()
+    rounds = generations * math.ceil(config.popsize * config.repeats / workers) + math.ceil(finalists / workers)
     longer = len(prepared.dataset.train) / len(data.train)  # victims train on the held-out images too
     rounds_of_victims = longer * math.ceil(victims / workers)
     return Plan(
         dimension=config.encoding(data.train.shape, data.train.num_classes).dimension,
         popsize=config.popsize,
-        search_trainings=config.generations * config.popsize * config.repeats,
+        search_trainings=generations * config.popsize * config.repeats,
         finalist_trainings=finalists,
         victim_trainings=victims,
         steps=config.epochs * math.ceil(len(data.train) / config.batch_size),

@@ -28,12 +28,14 @@ def prepare(config: SearchConfig) -> Prepared:
         InputError: data that cannot be read, or settings that do not fit them or this machine.
     """
     device_of(config)
+    data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
+    config = replace(config, data_dir=_absolute(data_dir) if data_dir else None)
+    if config.ray_address == "local":
+        config = replace(config, ray_address=None)
     dataset = load_dataset(config.dataset, data_dir=config.data_dir, train_size=config.train_size)
     data = split(dataset.train, whole=config.fitness_data == "train")
     if config.dataset not in DATASETS and Path(config.dataset).expanduser().exists():
         config = replace(config, dataset=_absolute(config.dataset))  # so that the run resumes from anywhere
-    if config.data_dir:
-        config = replace(config, data_dir=_absolute(config.data_dir))
     return Prepared(resolve(config, data), dataset, data)
 
 

@@ -33,7 +33,7 @@ def ray_session() -> Iterator[None]:
     assert mddes.tasks.ray_pool
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()
     if before is None:

@@ -30,8 +30,9 @@ def test_a_search_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     (folder,) = tmp_path.iterdir()
     assert f"run folder: {folder}" in err
     assert "generation 3/3, best" in err
-    assert "12 candidates in 3 generations (stopped by: 3 generations)" in out
-    assert re.search(r"winner's fitness: (\S+|not a candidate) in the search, \S+ on fresh seeds", out)
+    assert "12 candidates in 3 generations (the budget of generations is spent)" in out
+    assert re.search(r"generation \d, candidate \d +-?\d\.\d{3} +-?\d\.\d{3} ± \d\.\d{3} \(n = 2\)", out)
+    assert re.search(r"mean of the final distribution +- +-?\d\.\d{3} ± \d\.\d{3} \(n = 2\)", out)
     for row in ("clean", "uniform", "found"):
         assert re.search(rf"{row} +\d+\.\d ± \d+\.\d % +\(n = 2\)", out)
     assert json.loads((folder / "summary.json").read_text())["sentence"] in out
@@ -44,6 +45,13 @@ def test_the_command_line_and_python_do_the_same(tmp_path: Path, capsys: pytest.
     (folder,) = (tmp_path / "cli").iterdir()
     result = mddes.search(tiny_config(tmp_path / "python"))
     assert outcome(folder) == outcome(result.run_dir)
+
+
+def test_the_paper_s_rule_claims_no_fresh_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(tiny_arguments(tmp_path, winner="paper", victim_seeds=0, evaluations=9), capsys)
+    assert "not trained again" in out
+    assert "(the budget of trained candidates is spent)" in out
+    assert "--evaluations 16" in out
 
 
 def test_resume_extends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,9 +270,10 @@ def test_kill_minus_nine_at_several_points_then_resume_equals_uninterrupted(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.ray)])
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "a scheduler's farewell")])
-def test_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: int, name: str) -> None:
-    process = start(tiny_arguments(tmp_path, **CATCHABLE))
+def test_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: int, name: str, workers: int) -> None:
+    process = start(tiny_arguments(tmp_path, **CATCHABLE, workers=workers))
     folder = wait_for_lines(tmp_path, 3, process)
     os.kill(process.pid, number)
     _, err = process.communicate()
@@ -272,7 +281,7 @@ def test_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: int, name: 
     assert "Traceback" not in err
     assert f"to go on: mddes resume {folder}" in err
     assert (folder / ".driver.lease").read_text() == "", "the folder is free"
-    assert mddes.resume(folder).generations == 3
+    assert mddes.resume(folder, workers=0).generations == 3
 
 
 def test_python_dash_m(tmp_path: Path) -> None:

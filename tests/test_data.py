@@ -1,12 +1,16 @@
 """Data sets: what is loaded, how it is split, and what is refused."""
 
+import contextlib
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import random_images
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -61,6 +65,7 @@ COLOUR = random_images(20, (3, 9, 12), 3).images
         ({"train_labels": np.arange(20) % 3 * 2}, "none of the 20 training images is of class 1"),
         ({"train_labels": np.zeros(20, int)}, "at least 2 classes"),
         ({"train_labels": np.zeros(0, int)}, "train_labels must be integers"),
+        ({"train_labels": np.array([0, 1] * 9 + [0, 2**62])}, "a label of 4611686018427387904 among 20"),
         ({"test_labels": np.full(7, 3)}, r"test: labels must lie in 0\.\.2"),
         ({"train_images": COLOUR / 255.0}, "images must be uint8"),
         ({"train_images": COLOUR.transpose(0, 2, 3, 1)}, r"look like \(N, H, W, C\)"),
@@ -81,6 +86,31 @@ def test_a_torn_npz(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "mine.npz")
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"cannot read .*mine\.npz"):
+        load_dataset(str(path))
+
+
+def test_other_files_under_the_name_of_an_npz(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(InputError, match="cannot read"):
+        load_dataset(str(path))
+    with zipfile.ZipFile(path, "w") as archive:
+        for key in ("train_images", "train_labels", "test_images", "test_labels"):
+            archive.writestr(key, b"no array")
+    with pytest.raises(InputError, match="train_images is no array"):
+        load_dataset(str(path))
+
+
+@given(place=st.integers(0, 3000), byte=st.integers(0, 255))
+def test_any_damaged_byte_is_an_input_error_or_nothing(
+    tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
+) -> None:
+    path = save_npz(tmp_path_factory.mktemp("fuzz") / "mine.npz")
+    raw = bytearray(path.read_bytes())
+    raw[place % len(raw)] = byte
+    path.write_bytes(raw)
+    with contextlib.suppress(InputError):
         load_dataset(str(path))
 
 
@@ -254,6 +284,10 @@ def test_image_sets_are_read_only_and_known_by_their_content() -> None:
     images = random_images()
     with pytest.raises(ValueError, match="read-only"):
         images.images[0, 0, 0, 0] = 1
+    mine = np.zeros((4, 1, 8, 8), np.uint8)
+    kept = ImageSet(mine, np.arange(4), 4)
+    mine[:] = 9
+    assert kept.images.max() == 0, "it does not change under anybody's hands"
     assert images.digest() == random_images().digest()
     changed = images.images.copy()
     changed[3, 0, 2, 2] ^= 1

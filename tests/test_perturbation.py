@@ -137,6 +137,7 @@ GOOD: dict[str, Any] = {
         ({"rows": [0, 1]}, "must be"),
         ({"rows": [[0, 0], [1, 2]], "cols": [[0, 0], [1, 1]], "values": [[[1], [2]], [[3], [4]]]}, "class 0 names the"),
         ({"mode": "mul"}, "unknown write mode 'mul'"),
+        ({"image_shape": (2, 8, 8)}, "1 or 3 channels"),
     ],
 )
 def test_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
@@ -173,7 +174,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, text: str, message: s
     assert "damaged.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["3", 1.5, None, [1], 10**30])
+@pytest.mark.parametrize("value", ["3", 1.5, None, [1], 10**30, True])
 def test_a_file_with_a_wrong_number_is_refused(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "p.json"
     uniform(random_images(), seed=1).save(path)
@@ -204,6 +205,18 @@ def test_uniform_covers_the_image_evenly() -> None:
     expected = 1000 * 4 * 3 / 64
     assert abs(counts - expected).max() < 5 * np.sqrt(expected)
     assert uniform(images, seed=1) == uniform(images, seed=1)
+
+
+@pytest.mark.parametrize("value", [None, 255])
+def test_uniform_gives_no_two_classes_the_same_pixel_and_value(value: int | None) -> None:
+    for seed in range(30):
+        one = uniform(random_images(num_classes=6), pixels=9, seed=seed, value=value)
+        pixels = {
+            (int(one.rows[k, j]), int(one.cols[k, j]), *one.values[k, j].tolist()) for k in range(6) for j in range(9)
+        }
+        assert len(pixels) == 54
+    with pytest.raises(InputError, match="cannot differ"):
+        uniform(random_images(num_classes=6), pixels=11, value=255)
 
 
 @pytest.mark.parametrize("pixels", [0, 65])

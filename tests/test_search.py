@@ -11,7 +11,7 @@ import pytest
 from cases import lines, outcome, tiny_config
 
 import mddes
-from mddes import InputError, Perturbation, SearchResult, SearchStopped, api
+from mddes import InputError, Perturbation, RunStopped, SearchResult, api
 from mddes.search import fitness
 from mddes.search.config_file import read_config, save_config
 from mddes.search.progress import Progress
@@ -183,9 +183,9 @@ def test_a_run_can_be_moved_with_its_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("budget", "generations", "reason"),
     [
-        ({"generations": 2}, 2, "2 generations"),
-        ({"evaluations": 9}, 2, "9 evaluations"),
-        ({"wall_clock": 1e-6}, 1, "1e-06 seconds"),
+        ({"generations": 2}, 2, "generations"),
+        ({"evaluations": 9}, 2, "evaluations"),
+        ({"wall_clock": 1e-6}, 1, "wall_clock"),
     ],
 )
 def test_budgets_stop_between_generations(
@@ -205,6 +205,9 @@ def test_a_run_cannot_be_shortened(finished: SearchResult, tmp_path: Path) -> No
     run_dir = copy(finished.run_dir, tmp_path)
     with pytest.raises(InputError, match="already has 3 generations"):
         mddes.resume(run_dir, generations=2)
+    for budget in ({"evaluations": 4}, {"wall_clock": 1e-6}):
+        assert mddes.resume(run_dir, **budget).generations == 3
+        assert outcome(run_dir) == outcome(finished.run_dir)
 
 
 @pytest.mark.parametrize("change", [{"pixels": 1}, {"seed": 5}, {"lr": 0.5}, {"w_d": 0.25}, {"popsize": 5}])
@@ -284,18 +287,56 @@ def test_too_many_failures_stop_the_search_resumably(
     folders: list[Path] = []
     with monkeypatch.context() as patch:
         patch.setattr(fitness, "evaluate", failing_evaluate(1, {0, 2}))
-        with pytest.raises(SearchStopped, match=r"2 of 4 trainings of generation 1 failed.*a test said so"):
+        with pytest.raises(RunStopped, match=r"2 of 4 trainings of generation 1 failed.*a test said so"):
             mddes.search(tiny_config(tmp_path), on_folder=folders.append)
     mddes.resume(folders[0])  # the cause is gone: what failed is tried again, since it was never told
     expected = outcome(finished.run_dir)
     assert outcome(folders[0]) == expected
 
 
+def test_a_finalist_with_a_failed_training_does_not_win_and_a_judged_one_is_not_tried_again(
+    finished: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fitness.evaluate
+    winner = finished.perturbation.change()
+
+    def evaluate(spec: Any, shared: Any, device: str) -> dict[str, Any]:
+        if spec["phase"] == "finalists" and spec["repeat"] == 1 and spec["perturbation"] == winner:
+            raise ArithmeticError("training diverged: a test said so")
+        return real(spec, shared, device)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitness, "evaluate", evaluate)
+        result = mddes.search(tiny_config(tmp_path))
+    assert result.perturbation == finished.finalists[1].perturbation
+    assert len(result.finalists) == 2
+    again = mddes.resume(result.run_dir)
+    assert again.perturbation == result.perturbation
+
+
+def test_changed_test_images_are_noticed_before_anything_is_trained(tmp_path: Path) -> None:
+    digits = mddes.load_dataset("digits", train_size=150)
+    arrays: dict[str, Any] = {
+        "train_images": digits.train.images,
+        "train_labels": digits.train.labels,
+        "test_images": digits.test.images,
+        "test_labels": digits.test.labels,
+    }
+    np.savez(tmp_path / "mine.npz", **arrays)
+    config = tiny_config(tmp_path, dataset=str(tmp_path / "mine.npz"), train_size=None, generations=1)
+    first = mddes.search(config)
+    np.savez(tmp_path / "mine.npz", **{**arrays, "test_images": 255 - digits.test.images})
+    before = (first.run_dir / "evaluations.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"victims\.jsonl belongs to another configuration .test"):
+        mddes.resume(first.run_dir, generations=2)
+    assert (first.run_dir / "evaluations.jsonl").read_bytes() == before
+
+
 def test_a_generation_without_a_single_result_stops_whatever_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fitness, "evaluate", failing_evaluate(0, {0, 1, 2, 3}))
-    with pytest.raises(SearchStopped, match="4 of 4 trainings of generation 0 failed"):
+    with pytest.raises(RunStopped, match="4 of 4 trainings of generation 0 failed"):
         mddes.search(tiny_config(tmp_path, max_failures=1.0))
 
 
@@ -315,6 +356,8 @@ def test_the_paper_s_rule_takes_the_best_single_value(tmp_path: Path) -> None:
     records = [r for r in lines(result.run_dir / "evaluations.jsonl") if "fitness" in r]
     assert {r["phase"] for r in records} == {"search"}
     assert result.fitness == result.search_fitness == max(r["fitness"] for r in records)
+    assert result.finalists[0].fresh == (), "nothing was trained again, and nothing says so"
+    assert result.perturbation.provenance["fitness_on_fresh_seeds"] == []
 
 
 def test_a_search_starts_from_a_given_perturbation(finished: SearchResult, tmp_path: Path) -> None:
@@ -376,4 +419,5 @@ def test_a_plan_counts_what_a_search_does(finished: SearchResult, tmp_path: Path
     assert plan.victim_trainings == 6
     assert (plan.dimension, plan.popsize, plan.steps) == (60, 4, 3)
     assert plan.seconds > 0
+    assert mddes.plan(tiny_config(tmp_path, evaluations=9)).search_trainings == 8
     assert not list(tmp_path.iterdir()), "nothing is written"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mddes import InputError
 from mddes.tasks import Ledger, Record, SerialPool, Task, complete
-from mddes.tasks.dispatch import Landing, dispatch
+from mddes.tasks.dispatch import Died, Event, Joined, Landed, dispatch
 from mddes.tasks.ledger import read
 from mddes.tasks.task import Shared, execute
 
@@ -40,7 +40,7 @@ def test_a_record_says_what_was_computed_and_where() -> None:
     ("function", "reason"),
     [
         ("fail", "ValueError: no luck"),
-        ("not_finite", "ArithmeticError: fitness is not finite"),
+        ("not_finite", "ArithmeticError: fitness is not finite, or no JSON"),
         ("nope", "AttributeErr"),
     ],
 )
@@ -214,25 +214,41 @@ def test_a_failed_task_is_tried_again_only_if_asked_to(tmp_path: Path) -> None:
 
 
 class FakeTransport:
-    """Workers that die `deaths[number]` times of the task of that number; the last to begin answers first."""
+    """Workers that die `deaths[number]` times of the task of that number; the last to begin answers first.
 
-    def __init__(self, workers: int, deaths: dict[int, int]) -> None:
-        self.workers, self.deaths = workers, dict(deaths)
+    A worker that died is replaced by a new one, which joins when nothing else is new. `stillborn` workers never join.
+    """
+
+    def __init__(self, workers: int, deaths: dict[int, int], stillborn: int = 0) -> None:
+        self.deaths = dict(deaths)
+        self.joining = list(range(workers - stillborn))
+        self.born = workers
+        self.alive: list[int] = []
         self.busy: list[tuple[int, Task]] = []
         self.history: list[tuple[int, int]] = []
 
+    def idle(self) -> list[int]:
+        return [worker for worker in self.alive if worker not in [w for w, _ in self.busy]]
+
     def submit(self, worker: int, task: Task) -> None:
-        assert worker not in [w for w, _ in self.busy], "one task in flight per worker"
+        assert worker in self.idle(), "one task in flight per worker, and only on one that is there"
         self.busy.append((worker, task))
         self.history.append((task.spec["number"], worker))
 
-    def wait(self) -> list[Landing]:
+    def wait(self) -> list[Event]:
+        if not self.busy or (self.joining and len(self.history) % 2):
+            assert self.joining, "the dispatcher waits for nothing"
+            self.alive.append(self.joining.pop())
+            return [Joined(self.alive[-1])]
         worker, task = self.busy.pop()
         number = task.spec["number"]
-        if self.deaths.get(number, 0) > 0:
-            self.deaths[number] -= 1
-            return [Landing(worker, None, "killed")]
-        return [Landing(worker, execute(task, SHARED, "cpu"))]
+        if self.deaths.get(number, 0) == 0:
+            return [Landed(worker, execute(task, SHARED, "cpu"))]
+        self.deaths[number] -= 1
+        self.alive.remove(worker)
+        self.joining.append(self.born)
+        self.born += 1
+        return [Died(worker, "killed")]
 
 
 @given(
@@ -249,11 +265,29 @@ def test_the_dispatcher_returns_every_task_once(workers: int, count: int, deaths
         if record["status"] == "failed":
             assert record["reason"] == "its worker died 3 times, the last time of: killed"
     assert len(transport.history) == sum(1 + min(2, deaths.get(i, 0)) for i in range(count))
+    for number in range(count):
+        tried = [worker for n, worker in transport.history if n == number]
+        assert len(set(tried)) == len(tried), "every attempt is on another worker"
 
 
-def test_a_task_goes_elsewhere_when_its_worker_died() -> None:
-    transport = FakeTransport(3, {0: 1})
-    transport.busy = []
-    records = list(dispatch(doubles(1), transport))
-    assert records[0]["status"] == "done"
-    assert [worker for _, worker in transport.history] == [0, 1]
+def test_a_worker_that_never_joins_holds_nothing_up() -> None:
+    transport = FakeTransport(3, {}, stillborn=2)
+    records = list(dispatch(doubles(5), transport))
+    assert sorted(record["place"] for record in records) == list(range(5))
+
+
+def test_workers_are_kept_from_one_dispatch_to_the_next() -> None:
+    transport = FakeTransport(2, {})
+    list(dispatch(doubles(4), transport))
+    born = transport.born
+    list(dispatch(doubles(4), transport))
+    assert transport.born == born
+
+
+def test_what_an_abandoned_dispatch_left_running_is_not_taken_for_another_s() -> None:
+    transport = FakeTransport(2, {})
+    first = dispatch([Task("cases:double", {"number": i}) for i in (100, 101, 102)], transport)
+    next(first)
+    first.close()  # type: ignore[attr-defined]
+    records = list(dispatch(doubles(3), transport))
+    assert sorted(record["place"] for record in records) == [0, 1, 2]

@@ -4,13 +4,12 @@ Both refuse what they cannot represent exactly (floats, 16-bit or transparent pi
 that says what to change; nothing is rescaled, cropped or unpickled on the way.
 """
 
-import zipfile
-import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mddes.data.images import Dataset, ImageSet
 from mddes.errors import InputError
@@ -25,23 +24,14 @@ def load_npz(path: Path) -> Dataset:
     Images are (N, C, H, W) or (N, H, W) uint8, labels (N,) integers 0 .. K-1, where K is the largest training label
     plus one and every class has training images.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in NPZ_KEYS if key not in archive.files]
-            if missing:
-                raise InputError(
-                    f"{path} has no {', '.join(missing)}; it holds {', '.join(archive.files) or 'nothing'}"
-                )
-            arrays = {key: archive[key] for key in NPZ_KEYS}
-    except InputError:
-        raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        raise InputError(f"cannot read {path} as an .npz of plain arrays: {one_line(error)}") from error
+    arrays = _read_arrays(path)
     labels = arrays["train_labels"]
     if labels.size == 0 or labels.dtype.kind not in "iu":
         raise InputError(
             f"{path}: train_labels must be integers, one for each image, not {labels.dtype} {labels.shape}"
         )
+    if labels.max() >= labels.size:
+        raise InputError(f"{path}: a label of {labels.max()} among {labels.size} leaves classes without images")
     num_classes = int(labels.max()) + 1
     parts: dict[str, ImageSet] = {}
     for part in ("train", "test"):
@@ -80,6 +70,20 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            names = list(archive.files)
+            arrays = {key: archive[key] for key in NPZ_KEYS if key in names}
+    except Exception as error:
+        raise InputError(f"cannot read {path} as an .npz of plain arrays: {one_line(error)}") from error
+    if missing := [key for key in NPZ_KEYS if key not in arrays]:
+        raise InputError(f"{path} has no {', '.join(missing)}; it holds {', '.join(names) or 'nothing'}")
+    if strange := [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]:
+        raise InputError(f"{path}: {strange[0]} is no array")
+    return arrays
+
+
 def _with_channel(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         raise InputError(f"images {images.shape} look like (N, H, W, C); store (N, C, H, W)")
@@ -111,7 +115,7 @@ def _is_gray(file: Path) -> bool:
 def _open(file: Path) -> Image.Image:
     try:
         picture = Image.open(file)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise InputError(f"cannot read {file} as a picture: {one_line(error)}") from error
     if picture.mode not in ("1", "L", "P", "RGB"):
         mode = picture.mode

@@ -174,7 +174,13 @@ def shared_arrays(**parts: ImageSet) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _read_only(array: ArrayLike, dtype: type) -> NDArray[Any]:
-    view: NDArray[Any] = np.ascontiguousarray(array, dtype=dtype).view()
-    view.setflags(write=False)
-    return view
+def _read_only(array: NDArray[Any], dtype: type) -> NDArray[Any]:
+    """Return a contiguous array that nobody can write to: a copy, unless it already is one (as on a Ray worker)."""
+    frozen: NDArray[Any] = np.ascontiguousarray(array, dtype=dtype)
+    root = frozen
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if root.flags.writeable:
+        frozen = frozen.copy()
+        frozen.setflags(write=False)
+    return frozen

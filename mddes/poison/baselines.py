@@ -8,7 +8,7 @@ import numpy as np
 
 from mddes.data import ImageSet
 from mddes.errors import InputError, look_up
-from mddes.poison.perturbation import MODES, Perturbation
+from mddes.poison.perturbation import MODES, Perturbation, check_pixels
 from mddes.seeding import numpy_generator
 
 
@@ -17,6 +17,8 @@ def uniform(
 ) -> Perturbation:
     """Draw N_p distinct places per class, and their values, uniformly.
 
+    Like the search's own perturbations, no two classes share a pixel and its value: a draw that would is drawn again.
+
     Args:
         images: gives image shape and number of classes only.
         pixels: N_p, 1 .. H * W.
@@ -24,22 +26,37 @@ def uniform(
         mode: "set" (values 0..255) or "add" (-255..255).
         value: write this value everywhere instead of drawn ones.
 
+    Raises:
+        InputError: more pixels than there are, or a value out of range.
+
     >>> from mddes.data import load_dataset
     >>> uniform(load_dataset("digits").train, pixels=2, seed=0)
     Perturbation(2 pixels x 10 classes, set, (1, 8, 8))
     """
+    check_pixels(pixels, images.shape)
     channels, height, width = images.shape
-    if not 1 <= pixels <= height * width:
-        raise InputError(f"pixels must lie in 1..{height * width} for {height} x {width} images, not {pixels}")
     low, high = look_up("write mode", mode, MODES)
     draw = numpy_generator(seed, "uniform")
-    places = np.stack([draw.choice(height * width, pixels, replace=False) for _ in range(images.num_classes)])
-    shape = (images.num_classes, pixels, channels)
-    values = draw.integers(low, high, shape, endpoint=True) if value is None else np.full(shape, value)
+    taken: set[tuple[int, ...]] = set()
+    places, values = [], []
+    for _ in range(images.num_classes):
+        own: list[tuple[int, ...]] = []  # (place, value per channel)
+        for place in draw.permutation(height * width).tolist():
+            levels = draw.integers(low, high, channels, endpoint=True).tolist() if value is None else [value] * channels
+            if (place, *levels) not in taken:
+                own.append((place, *levels))
+            if len(own) == pixels:
+                break
+        if len(own) < pixels:
+            raise InputError(f"{pixels} pixels of value {value} cannot differ between {images.num_classes} classes")
+        taken.update(own)
+        places.append([pixel[0] for pixel in own])
+        values.append([pixel[1:] for pixel in own])
+    rows, cols = np.divmod(np.array(places), width)
     return Perturbation(
-        rows=places // width,
-        cols=places % width,
-        values=values,
+        rows=rows,
+        cols=cols,
+        values=np.array(values),
         mode=mode,
         image_shape=images.shape,
         provenance={"method": "uniform", "seed": seed},

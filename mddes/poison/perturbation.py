@@ -23,6 +23,13 @@ from mddes.writing import replace_file
 MODES = {"set": (0, 255), "add": (-255, 255)}  # write mode -> range of its values
 
 
+def check_pixels(pixels: int, image_shape: tuple[int, int, int]) -> None:
+    """Raise an `InputError` unless so many distinct pixels fit into an image."""
+    _, height, width = image_shape
+    if not 1 <= pixels <= height * width:
+        raise InputError(f"pixels must lie in 1..{height * width} for {height} x {width} images, not {pixels}")
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Perturbation:
     """N_p pixels per class.
@@ -49,6 +56,8 @@ class Perturbation:
         low, high = look_up("write mode", self.mode, MODES)
         rows, cols, values = (np.asarray(a) for a in (self.rows, self.cols, self.values))
         channels, height, width = self.image_shape
+        if channels not in (1, 3):
+            raise InputError(f"images have 1 or 3 channels, not {channels}")
         if rows.ndim != 2 or rows.size == 0 or cols.shape != rows.shape or values.shape != (*rows.shape, channels):
             raise InputError(
                 f"rows, cols and values must be (K, N_p), (K, N_p) and (K, N_p, {channels}), "

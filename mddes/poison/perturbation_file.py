@@ -47,7 +47,14 @@ def from_text(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError("its provenance must be an object")
     names = {"rows": "row", "cols": "col", "values": "value"}
     fields = {name: [[pixel[key] for pixel in row["pixels"]] for row in classes] for name, key in names.items()}
+    if not all(_whole(numbers) for numbers in fields.values()):
+        raise InputError("every row, col and value must be a whole number")
     return {**fields, "mode": content["mode"], "image_shape": shape}, provenance
+
+
+def _whole(numbers: Any) -> bool:
+    """Return whether nested lists hold whole numbers only; True and False are none."""
+    return all(map(_whole, numbers)) if isinstance(numbers, list) else type(numbers) is int
 
 
 def _refuse(constant: str) -> None:

@@ -59,7 +59,7 @@ class EvolutionSettings:
     evaluations: int | None = None
     """Stop before the generation that would exceed so many trained candidates."""
     wall_clock: float | None = None
-    """Stop after the generation in which the search has taken so many seconds."""
+    """Stop after the generation in which all generations together have taken so many seconds."""
     seed: int = 0
     """Root of all randomness."""
     sigma0: float = 1 / 3
@@ -124,14 +124,14 @@ class WinnerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeSettings:
-    """Where it runs. None of this changes the result."""
+    """Where it runs. Of this only the device changes the result, in its last digits."""
 
     workers: Literal["auto"] | int = "auto"
     """Worker processes (Ray); auto is one per core, or per GPU. 0 runs in this process, without Ray."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks are trained; auto is cuda when there is one."""
     ray_address: str | None = None
-    """A running Ray cluster: auto, or host:port; default Ray on this machine only."""
+    """A running Ray cluster: auto, or host:port; local (the default) is Ray on this machine only."""
     cpus_per_worker: float = 1.0
     """Cores that Ray reserves for a worker (which computes on one thread)."""
     gpus_per_worker: float | None = None
@@ -140,15 +140,6 @@ class ComputeSettings:
     """Folder in which the run's folder is made."""
 
 
-GROUPS = (
-    DataSettings,
-    PoisonSettings,
-    EvolutionSettings,
-    FitnessSettings,
-    TrainingSettings,
-    WinnerSettings,
-    ComputeSettings,
-)
 BUDGETS = ("generations", "evaluations", "wall_clock")
 CIRCUMSTANCES = ("data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 
@@ -236,6 +227,13 @@ class SearchConfig(
             value=self.value,
             collisions=self.collisions,
         )
+
+    def last_generation(self) -> int:
+        """Return how many generations the budgets of generations and evaluations allow (resolved settings)."""
+        assert self.popsize is not None
+        if self.evaluations is None:
+            return self.generations
+        return min(self.generations, self.evaluations // self.popsize)
 
     def fitness_settings(self) -> dict[str, Any]:
         """Return what every evaluation of the search has in common: part of the spec of `fitness.evaluate`."""

@@ -34,7 +34,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the configuration {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no valid TOML: {error}") from error
     known = {field.name: field for field in dataclasses.fields(SearchConfig)}
     for name in settings:

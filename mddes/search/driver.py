@@ -15,33 +15,33 @@ or a fault decided stands in the generation's event line and is never decided an
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mddes.data import SearchData
-from mddes.errors import InputError
+from mddes.errors import InputError, RunStopped
 from mddes.poison import Perturbation
+from mddes.search.candidate import Candidate
 from mddes.search.config import SearchConfig
 from mddes.search.evaluation import Evaluator
-from mddes.search.outputs import write_generations
-from mddes.search.progress import Progress
+from mddes.search.outputs import generation_event, write_generations
+from mddes.search.progress import Progress, generation_progress
 from mddes.search.strategy import Distribution, Strategy
-from mddes.search.winner import Candidate, Finalist, SearchStopped, choose_winner
+from mddes.search.winner import Finalist, choose_winner
 from mddes.seeding import derive
 from mddes.tasks import Ledger, Pool, Record, Task
 
 log = logging.getLogger(__name__)
 
 SAME_VECTOR = 1e-6  # re-asked vectors may differ by so much: other CPUs and BLAS builds round differently
-CURVES = ("fitness", "semantic_mismatch", "domain_divergence", "clean_accuracy", "poisoned_accuracy")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search found: the winner first among its rivals, and the final distribution."""
+    """What a search found: the finalists, the winner first; the final distribution; the budget that ended it."""
 
     finalists: list[Finalist]
     distribution: Distribution
@@ -70,7 +70,7 @@ def run_search(
         on_progress: called after every training.
 
     Raises:
-        SearchStopped: too many trainings of a generation failed; the run can be resumed.
+        RunStopped: too many trainings of a generation failed; the run can be resumed.
         InputError: the ledger's vectors are not those that this configuration asks for.
     """
     search = _Search(data, config, ledger, pool, on_progress)
@@ -120,16 +120,17 @@ class _Search:
         self.drifted = False
 
     def finished(self, generation: int) -> str:
-        """Return why the search ends before this generation, or an empty string."""
+        """Return the budget that ends the search before this generation, or an empty string.
+
+        What the ledger says was told is not decided again: a smaller budget cannot shorten a run.
+        """
         config = self.config
-        if generation >= config.generations:
-            return f"{config.generations} generations"
-        if config.evaluations is not None and (generation + 1) * self.popsize > config.evaluations:
-            return f"{config.evaluations} evaluations"
-        spent = sum(self.told[g]["seconds"] for g in range(generation))
-        if config.wall_clock is not None and spent >= config.wall_clock:
-            return f"{config.wall_clock:g} seconds"
-        return ""
+        if generation in self.told:
+            return ""
+        if generation >= config.last_generation():
+            return "generations" if generation >= config.generations else "evaluations"
+        spent = sum(event["seconds"] for event in self.told.values())
+        return "wall_clock" if config.wall_clock is not None and spent >= config.wall_clock else ""
 
     def evaluate(self, generation: int, x: NDArray[np.float64]) -> list[Candidate]:
         """Train and score one generation; candidates in the order asked, fitness None where a training failed."""
@@ -139,7 +140,9 @@ class _Search:
 
         def watch(record: Record) -> None:
             landed.append(record)
-            self.report(generation, len(tasks), landed)
+            generations = max(self.config.last_generation(), len(self.told))
+            best = max((c.fitness for c in self.candidates if c.fitness is not None), default=None)
+            self.on_progress(generation_progress(generation, generations, len(tasks), repeats, landed, best))
 
         retry = generation not in self.told  # a failure that the strategy was told of stands
         records = self.evaluator.run(tasks, retry_failed=retry, on_record=watch)
@@ -147,7 +150,7 @@ class _Search:
         candidates = [Candidate(records[i * repeats : (i + 1) * repeats]) for i in range(len(x))]
         nothing = all(candidate.fitness is None for candidate in candidates)
         if nothing or (retry and len(failed) > self.config.max_failures * len(records)):
-            raise SearchStopped(
+            raise RunStopped(
                 f"{len(failed)} of {len(records)} trainings of generation {generation} failed, more than the allowed "
                 f"share of {self.config.max_failures:g}; the first of: {failed[0]['reason']}"
             )
@@ -158,35 +161,10 @@ class _Search:
         self.candidates += candidates
         if generation in self.told:
             return
-        alive = [candidate for candidate in candidates if candidate.fitness is not None]
-        best = max(alive, key=lambda candidate: candidate.fitness or 0.0)
-        event: Record = {"event": "generation", "generation": generation, "evaluations": len(candidates)}
-        for name in CURVES:
-            known = [v for candidate in alive if (v := candidate.mean(name)) is not None]
-            event[f"{name}_best"] = best.mean(name)
-            event[f"{name}_mean"] = float(np.mean(known)) if known else None
-            event[f"{name}_std"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
-        event |= {"failed": len(candidates) - len(alive), "sigma": sigma, "seconds": round(seconds, 3)}
+        event = generation_event(generation, candidates, sigma, seconds)
         self.ledger.append(event)
         write_generations(self.ledger, self.table)
         self.told[generation] = event
-
-    def report(self, generation: int, tasks: int, landed: Sequence[Record]) -> None:
-        """Tell whoever watches how far the generation is."""
-        now = [record["fitness"] for record in landed if record["status"] == "done"]
-        before = [candidate.fitness for candidate in self.candidates if candidate.fitness is not None]
-        self.on_progress(
-            Progress(
-                phase="search",
-                done=generation * tasks + len(landed),
-                total=self.config.generations * tasks,
-                generation=generation,
-                generations=self.config.generations,
-                ends_generation=len(landed) == tasks,
-                best=max(now + before, default=None),
-                mean=float(np.mean(now)) if now else None,
-            )
-        )
 
     def _tasks(self, generation: int, i: int, vector: NDArray[np.float64]) -> list[Task]:
         """Return one candidate's trainings; where the ledger has one, its perturbation is the recorded one."""

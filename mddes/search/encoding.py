@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mddes.errors import InputError, look_up
-from mddes.poison.perturbation import MODES, Perturbation
+from mddes.poison.perturbation import MODES, Perturbation, check_pixels
 
 COLLISIONS = ("repair", "allow")
 
@@ -42,8 +42,7 @@ class Encoding:
         _, height, width = self.image_shape
         low, high = look_up("write mode", self.mode, MODES)
         look_up("collision rule", self.collisions, dict.fromkeys(COLLISIONS))
-        if not 1 <= self.pixels <= height * width:
-            raise InputError(f"pixels must lie in 1..{height * width} for {height} x {width} images, not {self.pixels}")
+        check_pixels(self.pixels, self.image_shape)
         if self.value is not None and not low <= self.value <= high:
             raise InputError(f"value must lie in {low}..{high} for mode {self.mode!r}, not {self.value}")
         wanted, levels = self.num_classes * self.pixels, 1 if self.value is not None else high - low + 1
@@ -87,7 +86,9 @@ class Encoding:
         )
 
     def encode(self, perturbation: Perturbation) -> NDArray[np.float64]:
-        """Return the vector (D,) at the middle of the perturbation's cells: `decode` gives the perturbation back.
+        """Return the vector (D,) at the middle of the perturbation's cells.
+
+        `decode` gives the perturbation back, but for pixels that collide and that it repairs.
 
         Raises:
             InputError: a perturbation of another shape, class count, N_p, mode or fixed value.

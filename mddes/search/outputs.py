@@ -2,14 +2,31 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mddes.errors import InputError
+from mddes.search.candidate import Candidate
 from mddes.search.strategy import Distribution
-from mddes.tasks import Ledger
+from mddes.tasks import Ledger, Record
 from mddes.writing import replace_file
+
+CURVES = ("fitness", "semantic_mismatch", "domain_divergence", "clean_accuracy", "poisoned_accuracy")
+
+
+def generation_event(generation: int, candidates: Sequence[Candidate], sigma: float, seconds: float) -> Record:
+    """Return the event line of a generation that was told: of every curve the mean, sd and the fittest one's value."""
+    alive = [(candidate.fitness, candidate) for candidate in candidates if candidate.fitness is not None]
+    _, best = max(alive, key=lambda pair: pair[0])
+    event: Record = {"event": "generation", "generation": generation, "evaluations": len(candidates)}
+    for name in CURVES:
+        known = [value for _, candidate in alive if (value := candidate.mean(name)) is not None]
+        event[f"{name}_best"] = best.mean(name)
+        event[f"{name}_mean"] = float(np.mean(known)) if known else None
+        event[f"{name}_std"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return event | {"failed": len(candidates) - len(alive), "sigma": sigma, "seconds": round(seconds, 3)}
 
 
 def write_generations(ledger: Ledger, path: Path) -> None:
@@ -26,9 +43,16 @@ def write_generations(ledger: Ledger, path: Path) -> None:
 
 
 def write_distribution(distribution: Distribution, path: Path) -> None:
-    """Write the final distribution as an .npz of plain arrays: mean (D,), sigma, C ((D, D), or (D,) if diagonal)."""
+    """Write the final distribution as an .npz of plain arrays: mean (D,), sigma, C ((D, D), or (D,) if diagonal).
+
+    These are of the unbounded space in which CMA-ES samples; pycma folds it into the unit cube (`Distribution.fold`).
+    The mean's place in the cube, the distribution's favourite, is saved as `favorite` (D,).
+    """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, mean=distribution.mean, sigma=distribution.sigma, C=distribution.covariance)
+    (favorite,) = distribution.fold(distribution.mean[None])
+    np.savez_compressed(
+        buffer, mean=distribution.mean, sigma=distribution.sigma, C=distribution.covariance, favorite=favorite
+    )
     replace_file(path, buffer.getvalue())
 
 

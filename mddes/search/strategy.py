@@ -42,16 +42,21 @@ class Distribution:
 
     def sample(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draw n vectors, mapped into the unit cube as the strategy maps its own: (n, D)."""
-        import cma
-
         z = generator.standard_normal((n, len(self.mean)))
         if self.covariance.ndim == 1:
             y = z * np.sqrt(self.covariance)
         else:
             eigenvalues, basis = np.linalg.eigh(self.covariance)
             y = (z * np.sqrt(np.maximum(eigenvalues, 0))) @ basis.T
+        return self.fold(self.mean + self.sigma * y)
+
+    @staticmethod
+    def fold(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map points (n, D) of the unbounded space into the unit cube, by pycma's transformation at the bounds."""
+        import cma
+
         bounds = cma.BoundTransform([0, 1])
-        return np.array([bounds.transform(x) for x in self.mean + self.sigma * y])
+        return np.array([bounds.transform(x) for x in points])
 
 
 class Strategy:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mddes.errors import RunStopped
 from mddes.poison import Perturbation
+from mddes.search.candidate import Candidate
 from mddes.search.config import SearchConfig
 from mddes.search.evaluation import Evaluator
 from mddes.search.progress import Progress
@@ -18,35 +20,26 @@ from mddes.seeding import derive
 from mddes.tasks import Record
 
 
-class SearchStopped(RuntimeError):
-    """The search cannot go on; what was evaluated is safe, and the run can be resumed."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One candidate's records, one for each repeat."""
-
-    records: Sequence[Record]
-
-    @property
-    def fitness(self) -> float | None:
-        """The mean fitness of the repeats; None if one of them failed."""
-        return self.mean("fitness")
-
-    def mean(self, name: str) -> float | None:
-        """Return the mean of one recorded number over the repeats; None where there is none."""
-        values = [record.get(name) for record in self.records]
-        return None if None in values else float(np.mean(values))  # type: ignore[arg-type]
-
-
 @dataclass(frozen=True)
 class Finalist:
-    """A perturbation with the value that made it a finalist, and its values on fresh seeds."""
+    """A perturbation with the value that made it a finalist, and its values on fresh seeds.
+
+    `search_fitness` is None for the distribution's mean, which was no candidate; `fresh` is empty under the rule
+    "paper", which evaluates nothing again.
+    """
 
     source: str
     perturbation: Perturbation
-    search_fitness: float | None  # None for the distribution's mean
-    fitness: list[float]
+    search_fitness: float | None
+    fresh: tuple[float, ...] = ()
+
+    @property
+    def fitness(self) -> float:
+        """The value it is judged by: the mean on fresh seeds, or the single value where there are none."""
+        if self.fresh:
+            return float(np.mean(self.fresh))
+        assert self.search_fitness is not None
+        return self.search_fitness
 
 
 def choose_winner(
@@ -56,16 +49,18 @@ def choose_winner(
     evaluator: Evaluator,
     on_progress: Callable[[Progress], None],
 ) -> list[Finalist]:
-    """Return the finalists, the winner first.
+    """Return the finalists, the winner first; one with a failed training is left out.
+
+    Once they were judged, an event line says so, and failures are not tried again.
 
     Raises:
-        SearchStopped: every training of the finalists failed.
+        RunStopped: no finalist was trained on all seeds.
     """
     best = _best(candidates, 1 if config.winner == "paper" else config.finalists)
     if config.winner == "paper":
-        return [replace(best[0], fitness=[float(best[0].search_fitness or 0.0)])]
+        return best
     if all(mean != finalist.perturbation for finalist in best):
-        best.append(Finalist("mean of the final distribution", mean, None, []))
+        best.append(Finalist("mean of the final distribution", mean, None))
     seeds = [derive(config.seed, "finalists", r) for r in range(config.finalist_seeds)]
     tasks = [
         evaluator.task(finalist.perturbation, seed, {"phase": "finalists", "repeat": r})
@@ -78,14 +73,20 @@ def choose_winner(
         landed.append(record)
         on_progress(Progress("finalists", len(landed), len(tasks)))
 
-    records = evaluator.run(tasks, on_record=watch)
+    judged = {"event": "finalists", "candidates": len(candidates)}
+    known = judged in evaluator.ledger.events("finalists")
+    records = evaluator.run(tasks, retry_failed=not known, on_record=watch)
+    trained = []
     for i, finalist in enumerate(best):
         own = records[i * len(seeds) : (i + 1) * len(seeds)]
-        finalist.fitness.extend(record["fitness"] for record in own if record["status"] == "done")
-    alive = [finalist for finalist in best if finalist.fitness]
-    if not alive:
-        raise SearchStopped(f"every training of the finalists failed, the first of: {records[0]['reason']}")
-    return sorted(alive, key=lambda finalist: -float(np.mean(finalist.fitness)))
+        if all(record["status"] == "done" for record in own):
+            trained.append(replace(finalist, fresh=tuple(record["fitness"] for record in own)))
+    if not trained:
+        reasons = [record["reason"] for record in records if record["status"] == "failed"]
+        raise RunStopped(f"no finalist was trained on all {len(seeds)} seeds; a training failed of: {reasons[0]}")
+    if not known:
+        evaluator.ledger.append(judged)
+    return sorted(trained, key=lambda finalist: -finalist.fitness)
 
 
 def _best(candidates: Sequence[Candidate], count: int) -> list[Finalist]:
@@ -99,5 +100,5 @@ def _best(candidates: Sequence[Candidate], count: int) -> list[Finalist]:
         perturbation = Perturbation.from_change(record["perturbation"])
         if len(best) < count and all(perturbation != other.perturbation for other in best):
             source = f"generation {record['generation']}, candidate {record['candidate']}"
-            best.append(Finalist(source, perturbation, fitness, []))
+            best.append(Finalist(source, perturbation, fitness))
     return best

@@ -82,8 +82,10 @@ def compare(
 def sentence(rows: list[Row], dataset: Dataset, config: SearchConfig) -> str:
     """Return what was found, in words that the numbers support."""
     by_name = {row.name: row for row in rows}
-    if len(by_name) < 3:
+    if not rows:
         return "The poison was not compared on test images."
+    if len(by_name) < 3:
+        return "The comparison on test images is incomplete: all networks of a row failed (see victims.jsonl)."
     clean, drawn, found = by_name["clean"], by_name["uniform"], by_name["found"]
     pixels = "one pixel" if config.pixels == 1 else f"{config.pixels} pixels"
     text = (

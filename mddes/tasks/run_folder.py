@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -58,14 +58,15 @@ def lease(folder: Path) -> Iterator[None]:
     """
     path = folder / LEASE
     with path.open("a+") as file:
+        holder, locked = _holder(path), True
         try:
             flock(file, LOCK_EX | LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder} is being run by {_holder(path)}: wait for it, or stop it first") from None
+            raise InputError(f"{folder} is being run by {holder}: wait for it, or stop it first") from None
         except OSError:
-            log.warning("%s: this file system has no locks; a second driver is noticed by heartbeat only", folder)
-        holder = _holder(path)
-        if holder and holder["host"] != socket.gethostname() and time.time() - path.stat().st_mtime < STALE_SECONDS:
+            locked = False
+            log.warning("%s: this file system has no locks; a second driver is noticed by its heartbeat", folder)
+        if holder and _beats(path, holder, locked=locked):
             raise InputError(f"{folder} is being run by {holder}: wait a minute after it has ended")
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
@@ -110,12 +111,17 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def _beats(path: Path, holder: dict[str, Any], *, locked: bool) -> bool:
+    """Return whether the named holder is alive where the lock does not say so: elsewhere, or here without locks."""
+    if locked and holder["host"] == socket.gethostname():
+        return False
+    return time.time() - path.stat().st_mtime < STALE_SECONDS
+
+
 def _beat(path: Path, done: threading.Event) -> None:
     while not done.wait(HEARTBEAT_SECONDS):
-        try:
+        with suppress(OSError):  # a file system that is away for a moment; a record that cannot be written says so
             os.utime(path)
-        except OSError:
-            return  # the folder went away: the next write says so
 
 
 def _holder(path: Path) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import json
-import math
 import os
 import socket
 import time
@@ -49,6 +48,14 @@ class Task:
         return {"key": self.key, "status": "failed", "reason": reason, **self.labels}
 
 
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def execute(task: Task, shared: Shared, device: str) -> Record:
     """Run a task here and return its record. Whatever the task raises or returns, the caller goes on.
 
@@ -58,9 +65,9 @@ def execute(task: Task, shared: Shared, device: str) -> Record:
     module, _, name = task.function.partition(":")
     try:
         result = getattr(importlib.import_module(module), name)(task.spec, shared, device)
-        infinite = [key for key, value in result.items() if isinstance(value, float) and not math.isfinite(value)]
-        if infinite:
-            raise ArithmeticError(f"{', '.join(infinite)} is not finite")
+        for key, value in result.items():
+            if not _is_json(value):
+                raise ArithmeticError(f"{key} is not finite, or no JSON")
         record = {"key": task.key, "status": "done", **task.labels, **result}
     except Exception as error:  # noqa: BLE001  a candidate's failure is a result: recorded, ranked worst, never raised
         record = task.failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
