@@ -13,6 +13,7 @@ from cases import lines, outcome, tiny_arguments, tiny_config
 from test_cli import CATCHABLE, start, wait_for_lines
 
 import mddes
+from mddes import InputError, RunStopped
 from mddes.tasks import SerialPool, Task
 
 pytestmark = pytest.mark.ray
@@ -36,7 +37,45 @@ def test_records_equal_those_of_the_serial_pool(ray_session: None) -> None:
     here = list(SerialPool().run(tasks, SHARED))
     assert timeless(there) == timeless(here)
     assert timeless(again) == timeless(here[:3])
-    assert len({record["worker"] for record in there}) == 2
+
+
+def test_two_workers_work_at_the_same_time(ray_session: None) -> None:
+    from mddes.tasks.ray_pool import RayPool
+
+    with RayPool(2) as pool:
+        records = list(pool.run([Task("cases:slow", {"seconds": 5, "number": i}) for i in range(2)], {}))
+    assert len({record["pid"] for record in records}) == 2
+
+
+def test_workers_for_which_there_is_no_room_hold_nothing_up(ray_session: None) -> None:
+    from mddes.tasks.ray_pool import RayPool
+
+    with RayPool(5) as pool:
+        records = list(pool.run([Task("cases:double", {"number": i}) for i in range(9)], SHARED))
+    assert len(records) == 9
+
+
+def test_a_worker_for_which_there_can_be_no_room_is_refused(ray_session: None) -> None:
+    from mddes.tasks.ray_pool import RayPool
+
+    for asked in ({"gpus_per_worker": 1.0}, {"cpus_per_worker": 3}):
+        with RayPool(1, **asked) as pool, pytest.raises(InputError, match=r"a worker takes .* but Ray has 2 CPU"):
+            pool.run([Task("cases:double", {"number": 1})], SHARED)
+
+
+def test_workers_that_die_as_they_start_stop_the_run(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mddes.tasks import ray_pool
+
+    class Stillborn:
+        def __init__(self, device: str) -> None:
+            raise RuntimeError("no such module here")
+
+        def ready(self) -> None:
+            """Never reached."""
+
+    monkeypatch.setattr(ray_pool, "_Worker", Stillborn)
+    with ray_pool.RayPool(2) as pool, pytest.raises(RunStopped, match=r"3 workers in a row died .*no such module here"):
+        list(pool.run([Task("cases:double", {"number": 1})], SHARED))
 
 
 def test_a_worker_that_dies_is_replaced_and_its_task_runs_again(ray_session: None, tmp_path: Path) -> None:
