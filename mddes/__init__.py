@@ -17,6 +17,7 @@ from mddes.errors import InputError, RunStopped
 from mddes.plan import Plan, plan
 from mddes.poison import Perturbation, uniform
 from mddes.search.config import SearchConfig
+from mddes.status import Status, status
 from mddes.training import Recipe, accuracy, train
 from mddes.version import __version__
 
@@ -30,12 +31,14 @@ __all__ = [
     "RunStopped",
     "SearchConfig",
     "SearchResult",
+    "Status",
     "__version__",
     "accuracy",
     "load_dataset",
     "plan",
     "resume",
     "search",
+    "status",
     "train",
     "uniform",
 ]

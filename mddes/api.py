@@ -9,20 +9,23 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
-from mddes.errors import InputError
+from mddes.errors import InputError, look_up
 from mddes.poison import Perturbation
 from mddes.preparation import Prepared, device_of, make_pool, prepare
-from mddes.search.config import SearchConfig, identity
+from mddes.report.scalars import scalars
+from mddes.search.config import Changes, SearchConfig, identity
 from mddes.search.config_file import read_config, save_config
 from mddes.search.driver import Outcome, run_search
+from mddes.search.evaluation import check_ledger
 from mddes.search.outputs import read_distribution, write_distribution
 from mddes.search.progress import Progress
 from mddes.search.winner import Finalist
 from mddes.seeding import numpy_generator
 from mddes.studies.comparison import Row, compare, sentence
 from mddes.tasks import Ledger
+from mddes.tasks.accounts import Accounts, account
 from mddes.tasks.run_folder import create, environment, lease, read_json, write_json
 from mddes.threads import one_thread
 from mddes.version import __version__
@@ -47,6 +50,7 @@ class SearchResult:
         stopped_by: the budget that ended the search: "generations", "evaluations" or "wall_clock".
         rows: clean test accuracy of networks trained on clean, uniformly poisoned and poisoned data.
         sentence: the finding in words.
+        accounts: who trained how much, what failed, and what was lost with its worker.
     """
 
     perturbation: Perturbation
@@ -59,6 +63,7 @@ class SearchResult:
     stopped_by: str
     rows: list[Row]
     sentence: str
+    accounts: Accounts
 
     def sample(self, n: int, *, seed: int = 0) -> list[Perturbation]:
         """Draw n perturbations from the final distribution (the paper maximises over it, not over one poison)."""
@@ -101,53 +106,30 @@ def search(
             return _run(folder, prepared, start, on_progress)
 
 
-def resume(
-    run_dir: str | Path,
-    *,
-    generations: int | None = None,
-    evaluations: int | None = None,
-    wall_clock: float | None = None,
-    workers: Literal["auto"] | int | None = None,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
-    data_dir: str | None = None,
-    ray_address: str | None = None,
-    cpus_per_worker: float | None = None,
-    gpus_per_worker: float | None = None,
-    on_progress: Watcher = lambda _: None,
-) -> SearchResult:
+def resume(run_dir: str | Path, *, on_progress: Watcher = lambda _: None, **changes: Unpack[Changes]) -> SearchResult:
     """Continue a run from its ledger; nothing that finished is computed again.
-
-    Larger budgets extend the run; workers, device, data folder and cluster move it; all else is the run's own.
 
     Args:
         run_dir: the run's folder.
-        generations, evaluations, wall_clock: new budgets.
-        workers, device, data_dir, ray_address, cpus_per_worker, gpus_per_worker: where it goes on.
         on_progress: called after every training.
+        changes: larger budgets (`generations`, `evaluations`, `wall_clock`) extend the run; `workers`, `device`,
+            `data_dir`, `ray_address` and the other settings of `Changes` move it; None leaves one as it is. All else
+            is the run's own.
 
     Raises:
         InputError: no run there, another driver runs it, or its data, configuration or ledger do not fit together.
         RunStopped: too many trainings failed.
         OSError: the folder cannot be written.
     """
-    given = {
-        "generations": generations,
-        "evaluations": evaluations,
-        "wall_clock": wall_clock,
-        "workers": workers,
-        "device": device,
-        "data_dir": data_dir,
-        "ray_address": ray_address,
-        "cpus_per_worker": cpus_per_worker,
-        "gpus_per_worker": gpus_per_worker,
-    }
+    for name in changes:
+        look_up("setting of a run that is continued", name, Changes.__annotations__)
     folder = Path(run_dir)
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is no run folder: it has no {CONFIG}")
     with one_thread(), lease(folder):
         config = read_config(folder / CONFIG)
         # The replacement is checked field by field like any other configuration.
-        config = dataclasses.replace(config, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
         start = Perturbation.load(folder / START) if (folder / START).exists() else None
         return _run(folder, prepare(config), start, on_progress)
 
@@ -155,26 +137,33 @@ def resume(
 def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Watcher) -> SearchResult:
     config, data = prepared.config, prepared.data
     judged = {"train": prepared.dataset.train.digest(), "test": prepared.dataset.test.digest()}
+    path = folder / "evaluations.jsonl"
+    if (folder / "perturbation.json").exists() and not (path.exists() and path.stat().st_size):
+        raise InputError(f"{path} is missing or empty, but the folder holds a result: restore it, or start a new run")
     with (
-        Ledger(folder / "evaluations.jsonl", identity(config, data, start)) as ledger,
+        Ledger(path, identity(config, data, start)) as ledger,
         Ledger(folder / "victims.jsonl", judged) as victims,  # the search's own holds nothing a test image touched
     ):
+        check_ledger(ledger)
         told = len(ledger.events("generation"))
         if config.generations < told:
             raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")
         save_config(config, folder / CONFIG)
         _save_environment(folder / "environment.json", device_of(config))
-        with make_pool(prepared) as pool:
-            outcome = run_search(data, config, ledger, pool, start=start, on_progress=watch)
+        with make_pool(prepared, folder / "logs") as pool, scalars(folder, wanted=config.tensorboard) as tell:
+            outcome = run_search(data, config, ledger, pool, start=start, on_progress=watch, on_generation=tell)
             winner = _save_outcome(folder, outcome, prepared)
             rows = compare(prepared.dataset, winner, config, victims, pool, watch)
-    result = _result(folder, outcome, winner, rows, prepared)
+        accounts = account([*ledger.records.values(), *victims.records.values()])
+    result = _result(folder, outcome, winner, rows, prepared, accounts)
     _save_summary(folder / "summary.json", result)
     _draw(folder, winner, prepared)
     return result
 
 
-def _result(folder: Path, outcome: Outcome, winner: Perturbation, rows: list[Row], prepared: Prepared) -> SearchResult:
+def _result(
+    folder: Path, outcome: Outcome, winner: Perturbation, rows: list[Row], prepared: Prepared, accounts: Accounts
+) -> SearchResult:
     first = outcome.finalists[0]
     return SearchResult(
         perturbation=winner,
@@ -187,6 +176,7 @@ def _result(folder: Path, outcome: Outcome, winner: Perturbation, rows: list[Row
         stopped_by=outcome.stopped_by,
         rows=rows,
         sentence=sentence(rows, prepared.dataset, prepared.config),
+        accounts=accounts,
     )
 
 
@@ -236,6 +226,7 @@ def _save_summary(path: Path, result: SearchResult) -> None:
             "generations": result.generations,
             "evaluations": result.evaluations,
             "stopped_by": result.stopped_by,
+            "trainings": dataclasses.asdict(result.accounts),
         },
     )
 

@@ -11,8 +11,8 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -73,7 +73,7 @@ class ResumeCommand:
     Example: mddes resume runs/digits-np1-20261120-101500-s0 --generations 40
     """
 
-    run: Positional[str]
+    run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
     generations: int | None = None
     """Extend the search to so many generations."""
@@ -93,6 +93,29 @@ class ResumeCommand:
     """Cores that Ray reserves for a worker."""
     gpus_per_worker: float | None = None
     """Share of a GPU that Ray reserves for a worker."""
+    placement: Literal["spread", "pack"] | None = None
+    """Spread the workers over a cluster's nodes, or pack them on few."""
+    object_store: int | None = None
+    """MB of shared memory for the images, when Ray is started here."""
+    time_limit: float | None = None
+    """Seconds after which a training's worker is taken for hung and replaced; 0 is never."""
+    stragglers: float | None = None
+    """Cancel the last quarter of a generation's trainings when they take so many times the median."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write the generations from now on to RUN/tensorboard too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusCommand:
+    """Say how far a run is, who is training, and what failed; it may be running in another terminal, or elsewhere.
+
+    Example: mddes status runs/digits-np1-20261120-101500-s0
+    """
+
+    run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The run's folder."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The same as JSON, for scripts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,17 +167,30 @@ REGISTRY = ConstructorRegistry()
 
 
 @REGISTRY.primitive_rule
-def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Show `int | None` as INT: an option is left out to mean none."""
-    kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
-    if len(kinds) != 1 or len(get_args(info.type)) != 2 or kinds[0] not in (int, float, str):
+def _words_and_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Show `int | None` as INT and `Literal["auto"] | int` as auto|INT: an option is left out to mean none."""
+    parts = [part for part in get_args(info.type) if part is not NoneType]
+    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+    kinds = [part for part in parts if get_origin(part) is not Literal]
+    if get_origin(info.type) not in (Union, UnionType) or len(kinds) > 1 or {*kinds} - {int, float, str}:
         return None
-    kind = kinds[0]
+
+    def read(given: list[str]) -> Any:
+        if given[0] in words:
+            return given[0]
+        for kind in kinds:
+            try:
+                return kind(given[0])
+            except ValueError:
+                break
+        numbers = {int: "a whole number", float: "a number", str: "a text"}
+        raise ValueError(f"it is {' or '.join([*words, *(numbers[kind] for kind in kinds)])}, not {given[0]!r}")
+
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar=kind.__name__.upper(),
-        instance_from_str=lambda words: kind(words[0]),
-        is_instance=lambda value: value is None or isinstance(value, kind),
+        metavar="|".join([*words, *(kind.__name__.upper() for kind in kinds)]),
+        instance_from_str=read,
+        is_instance=lambda value: value is None or value in words or isinstance(value, tuple(kinds)),
         str_from_instance=lambda value: ["none" if value is None else str(value)],
     )
 

@@ -19,6 +19,7 @@ class Bar:
         self._bar: tqdm[NoReturn] | None = None
         self._last: Progress | None = None
         self._since = time.monotonic()
+        self._trained = False  # whether a generation of this session has been trained
 
     def __call__(self, now: Progress) -> None:
         """Show where the run stands."""
@@ -51,8 +52,10 @@ class Bar:
         assert now.generation is not None
         took, self._since = time.monotonic() - self._since, time.monotonic()
         remaining = now.generations - now.generation - 1
-        left = f", about {duration(took * remaining)} of the search left" if now.generation and remaining else ""
-        sys.stderr.write(f"mddes: {_numbers(now)}{left}\n")  # the first generation also waits for workers to start
+        timed = self._trained and remaining  # the first generation also waits for workers to start
+        left = f", about {duration(took * remaining)} of the search left" if timed else ""
+        self._trained = self._trained or not now.replayed
+        sys.stderr.write(f"mddes: {_numbers(now)}{left}\n")
 
 
 def duration(seconds: float) -> str:
@@ -70,4 +73,4 @@ def _numbers(now: Progress) -> str:
     if now.generation is None:
         return ""
     fitness = "".join(f", {k} {v:.3f}" for k, v in (("best", now.best), ("mean", now.mean)) if v is not None)
-    return f"generation {now.generation + 1}/{now.generations}{fitness}"
+    return f"{now.generation + now.ends_generation}/{now.generations} generations{fitness}"

@@ -6,28 +6,34 @@ resumes). Results go to standard output; progress and warnings to standard error
 
 import dataclasses
 import io
+import json
 import logging
 import os
 import shlex
 import signal
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from mddes.api import SearchResult, resume, search
-from mddes.arguments import DatasetsCommand, ResumeCommand, parse, parse_search
+from mddes.arguments import DatasetsCommand, ResumeCommand, StatusCommand, parse, parse_search
 from mddes.bar import Bar, duration
 from mddes.data import DATASETS
 from mddes.data.sources import CACHE
 from mddes.errors import InputError, RunStopped, look_up
 from mddes.plan import Plan, plan
+from mddes.status import status
 from mddes.version import __version__
+
+PATIENCE_SECONDS = 15.0  # a second Ctrl-C within this time is ignored: workers are being ended
 
 COMMANDS = {
     "search": "find the class-wise pixels that mislead a network most",
     "resume": "continue, extend or move a search from its folder",
+    "status": "say how far a run is, who is training, and what failed",
     "datasets": "list the named data sets and where they are",
 }
 
@@ -40,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal without ± is no reason to fail at the end
     given = list(sys.argv[1:] if arguments is None else arguments)
     running: list[Path] = []
-    before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's farewell is handled like Ctrl-C
+    interrupt = _Interrupt()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # a shell lets its background jobs ignore Ctrl-C
+            signal.signal(number, interrupt)
     try:
         return _dispatch(given, running)
     except (InputError, RunStopped) as error:
@@ -56,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say_how_to_resume(running)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _dispatch(given: list[str], running: list[Path]) -> int:
@@ -67,7 +78,7 @@ def _dispatch(given: list[str], running: list[Path]) -> int:
         sys.stdout.write(f"mddes {__version__}\n")
         return 0
     command, rest = given[0], given[1:]
-    run = {"search": _search, "resume": _resume, "datasets": _datasets}
+    run = {"search": _search, "resume": _resume, "status": _status, "datasets": _datasets}
     look_up("command", command, run)(rest, running)
     return 0
 
@@ -90,10 +101,17 @@ def _search(rest: list[str], running: list[Path]) -> None:
 def _resume(rest: list[str], running: list[Path]) -> None:
     parsed = parse(ResumeCommand, "mddes resume", rest)
     changes = {k: v for k, v in dataclasses.asdict(parsed).items() if k != "run"}
+    changes["tensorboard"] = parsed.tensorboard or None  # left out, it stays as it was
     running.append(Path(parsed.run))
     with Bar() as bar:
         result = resume(parsed.run, **changes, on_progress=bar)
     _print_result(result)
+
+
+def _status(rest: list[str], _running: list[Path]) -> None:
+    parsed = parse(StatusCommand, "mddes status", rest)
+    now = status(parsed.run)
+    sys.stdout.write(json.dumps(dataclasses.asdict(now), indent=1) + "\n" if parsed.json else f"{now}\n")
 
 
 def _datasets(rest: list[str], _running: list[Path]) -> None:
@@ -147,6 +165,7 @@ def _print_result(result: SearchResult) -> None:
             write(f"  {row.name:10}  {row!s:14} (n = {len(row.accuracies)})\n")
         write("\n")
     write(f"{result.sentence}\n\n")
+    write(f"trainings     {result.accounts}\n")
     write(f"perturbation  {result.run_dir / 'perturbation.json'}\n")
     write(f"figures       {result.run_dir / 'figures'}\n")
     larger = {"generations": 2 * result.generations, "evaluations": 2 * result.evaluations, "wall_clock": "SECONDS"}
@@ -174,5 +193,14 @@ def _say(text: str) -> None:
     sys.stderr.write(f"mddes: {text}\n")
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Interrupt:
+    """Ctrl-C, and a scheduler's farewell (SIGTERM), end the run cleanly; more of them do not spoil the ending."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._since is None or now - self._since > PATIENCE_SECONDS:
+            self._since = now
+            raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """What every run needs before it can begin: the data split, the configuration resolved, workers chosen."""
 
 import os
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from mddes.data import DATASETS, Dataset, SearchData, load_dataset, split
 from mddes.errors import InputError
 from mddes.search.config import SearchConfig, resolve
 from mddes.tasks import Pool, SerialPool
+
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ def prepare(config: SearchConfig) -> Prepared:
         InputError: data that cannot be read, or settings that do not fit them or this machine.
     """
     device_of(config)
+    _check_workers(config)
     data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
     config = replace(config, data_dir=_absolute(data_dir) if data_dir else None)
     if config.ray_address == "local":
@@ -55,6 +59,23 @@ def device_of(config: SearchConfig) -> str:
     return ("cuda" if here else "cpu") if config.device == "auto" else config.device
 
 
+def _check_workers(config: SearchConfig) -> None:
+    """Refuse, before anything is written, workers that there cannot be."""
+    address = config.ray_address
+    gpus = torch.cuda.device_count()
+    if address in (None, "local") and config.workers != 0 and (config.gpus_per_worker or 0) > gpus:
+        raise InputError(f"a worker is to have {config.gpus_per_worker:g} GPUs, and this machine has {gpus}")
+    if address is None or address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()) or "/" in address:
+        raise InputError(f"ray_address must be auto, local or host:port, not {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {error}") from error
+
+
 def local_workers(config: SearchConfig) -> int:
     """Return how many workers this machine runs: one per GPU on cuda, else per core, never more than can be busy."""
     if config.workers != "auto":
@@ -68,8 +89,11 @@ def local_workers(config: SearchConfig) -> int:
     return max(1, min(room, config.popsize * config.repeats))
 
 
-def make_pool(prepared: Prepared) -> Pool:
-    """Return the pool that the configuration asks for. Ray is imported only if it is needed."""
+def make_pool(prepared: Prepared, logs: Path) -> Pool:
+    """Return the pool that the configuration asks for, with a folder for the logs of workers that were lost.
+
+    Ray is imported only if it is needed.
+    """
     config = prepared.config
     if config.workers == 0:
         return SerialPool(device_of(config))
@@ -83,5 +107,9 @@ def make_pool(prepared: Prepared) -> Pool:
         address=config.ray_address,
         cpus_per_worker=config.cpus_per_worker,
         gpus_per_worker=config.gpus_per_worker,
+        placement=config.placement,
+        store_bytes=None if config.object_store is None else config.object_store * 2**20,
+        time_limit=config.time_limit or None,
+        logs=logs,
         data_bytes=sum(part.images.nbytes + part.labels.nbytes for part in parts),
     )

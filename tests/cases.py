@@ -74,8 +74,11 @@ def outcome(run_dir: Path) -> dict[str, Any]:
     }
 
 
+TIMES = {"began", "seconds", "worker", "lost"}
+
+
 def _timeless(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in line.items() if key not in {"seconds", "worker"}}
+    return {key: value for key, value in line.items() if key not in TIMES}
 
 
 # Task functions, named "cases:..." by the tests. Workers import them too.
@@ -118,3 +121,8 @@ def look(spec: Mapping[str, Any], shared: Shared, device: str) -> Record:
         "torch_threads": torch.get_num_threads(),
         "writeable": any(array.flags.writeable for array in shared.values()),
     }
+
+
+def slow_look(spec: Mapping[str, Any], shared: Shared, device: str) -> Record:
+    """Sleep, and report how a worker computes, and on which process."""
+    return slow(spec, shared, device) | look(spec, shared, device)

@@ -29,7 +29,7 @@ def test_a_search_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert status == 0
     (folder,) = tmp_path.iterdir()
     assert f"run folder: {folder}" in err
-    assert "generation 3/3, best" in err
+    assert "3/3 generations, best" in err
     assert "12 candidates in 3 generations (the budget of generations is spent)" in out
     assert re.search(r"generation \d, candidate \d +-?\d\.\d{3} +-?\d\.\d{3} ± \d\.\d{3} \(n = 2\)", out)
     assert re.search(r"mean of the final distribution +- +-?\d\.\d{3} ± \d\.\d{3} \(n = 2\)", out)
@@ -168,6 +168,11 @@ def unknown_key(tmp_path: Path) -> str:
     return str(path)
 
 
+def no_zip(tmp_path: Path) -> str:
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    return str((tmp_path / "array.npy").rename(tmp_path / "array.npz"))
+
+
 MISTAKES: dict[str, tuple[Any, str]] = {
     "unknown data set": (lambda t: ["search", "--dataset", "mnits"], "unknown data set 'mnits'"),
     "missing files": (lambda t: ["search", "--dataset", "mnist", "--data-dir", str(t)], "which mnist needs"),
@@ -190,11 +195,22 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "unknown command": (lambda t: ["serch"], "unknown command 'serch' (did you mean 'search'?)"),
     "no run": (lambda t: ["resume", str(t)], "is no run folder"),
     "nothing to resume": (lambda t: ["resume"], "run's folder"),
-    "no cluster": (
-        lambda t: ["search", "--preset", "smoke", "--ray-address", "ray:1:2:3", "--out", str(t)],
-        "no Ray cluster answers at 'ray:1:2:3'",
-    ),
+    "no cluster": (lambda t: ["search", "--ray-address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+    "no address": (lambda t: ["search", "--ray-address", "ray://head:10001"], "must be auto, local or host:port"),
     "no gpu": (lambda t: ["search", "--device", "cuda"], "no CUDA GPU"),
+    "no gpus": (lambda t: ["search", "--gpus-per-worker", "99"], "a worker is to have 99 GPUs"),
+    "no workers": (lambda t: ["search", "--workers", "two"], "it is auto or a whole number, not 'two'"),
+    "no share": (lambda t: ["search", "--max-failures", "2"], "max_failures must be at most 1, not 2"),
+    "negative labels": (
+        lambda t: ["search", "--dataset", bad_npz(t, train_labels=np.arange(20) % 4 - 1)],
+        "train_labels must be 0, 1, ..., but the least is -1",
+    ),
+    "pickled": (
+        lambda t: ["search", "--dataset", bad_npz(t, train_labels=np.array([{}] * 20, dtype=object))],
+        "pickled objects, which are never loaded",
+    ),
+    "no zip": (lambda t: ["search", "--dataset", no_zip(t)], "it is no .npz file"),
+    "status of nothing": (lambda t: ["status", str(t)], "is no run folder"),
 }
 
 
@@ -282,6 +298,38 @@ def test_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: int, name: 
     assert f"to go on: mddes resume {folder}" in err
     assert (folder / ".driver.lease").read_text() == "", "the folder is free"
     assert mddes.resume(folder, workers=0).generations == 3
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_more_ctrl_c_does_not_spoil_the_ending(tmp_path: Path) -> None:
+    process = start(tiny_arguments(tmp_path, **CATCHABLE, workers=2))
+    folder = wait_for_lines(tmp_path, 3, process)
+    for _ in range(3):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.4)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"to go on: mddes resume {folder}" in err
+
+
+def interrupted(_arguments: list[str], _running: list[Path]) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return 0
+
+
+def test_what_a_shell_lets_ignore_ctrl_c_ignores_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells start background jobs with SIGINT ignored; it stays so, and handlers are put back afterwards."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr("mddes.cli._dispatch", interrupted)
+        assert main(["datasets"]) == 0
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert main(["datasets"]) == 130, "not ignored, it is heard"
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_python_dash_m(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from cases import random_images
 
 import mddes
 from mddes import InputError, SearchConfig
+from mddes.arguments import ResumeCommand
 from mddes.data import split
 from mddes.preparation import device_of, local_workers
 from mddes.search import config as module
-from mddes.search.config import BUDGETS, CHOICES, CIRCUMSTANCES, PRESETS, identity, resolve
+from mddes.search.config import BUDGETS, CHOICES, CIRCUMSTANCES, PRESETS, Changes, identity, resolve
 from mddes.search.config_file import read_config, save_config
 
 
@@ -96,12 +97,23 @@ def test_resolve_refuses_what_the_data_do_not_allow(setting: dict[str, Any], mes
         resolve(SearchConfig(**setting), split(random_images()))
 
 
+def test_what_resume_may_change_is_budgets_and_circumstances() -> None:
+    """In Python, on the command line and in the configuration alike; but a run stays in its folder."""
+    changeable = {*BUDGETS, *CIRCUMSTANCES} - {"out"}
+    hints = get_type_hints(SearchConfig)
+    assert set(Changes.__annotations__) == changeable
+    assert {field.name for field in dataclasses.fields(ResumeCommand)} == changeable | {"run"}
+    for name, hint in get_type_hints(Changes).items():
+        assert hint == hints[name] | None, name
+
+
 def test_identity_leaves_out_budgets_and_circumstances_only() -> None:
     data = split(random_images())
     base = SearchConfig()
     changes: dict[str, Any] = {
         "generations": 3, "evaluations": 1000, "wall_clock": 5.0, "workers": 3, "device": "cpu", "data_dir": "x",
         "ray_address": "auto", "cpus_per_worker": 2.0, "gpus_per_worker": 0.5, "out": "elsewhere",
+        "placement": "pack", "object_store": 500, "time_limit": 60.0, "stragglers": 3.0, "tensorboard": True,
     }  # fmt: skip
     assert set(changes) == {*BUDGETS, *CIRCUMSTANCES}
     assert identity(dataclasses.replace(base, **changes), data, None) == identity(base, data, None)

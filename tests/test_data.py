@@ -61,7 +61,7 @@ COLOUR = random_images(20, (3, 9, 12), 3).images
         ({"test_labels": None}, "has no test_labels"),
         ({"train_labels": np.arange(19) % 3}, "20 images need labels"),
         ({"train_labels": np.arange(20.0) % 3}, "labels must be integers"),
-        ({"train_labels": np.arange(20) % 3 - 1}, r"labels must lie in 0\.\.1"),
+        ({"train_labels": np.arange(20) % 3 - 1}, "train_labels must be 0, 1, ..., but the least is -1"),
         ({"train_labels": np.arange(20) % 3 * 2}, "none of the 20 training images is of class 1"),
         ({"train_labels": np.zeros(20, int)}, "at least 2 classes"),
         ({"train_labels": np.zeros(0, int)}, "train_labels must be integers"),

@@ -85,3 +85,34 @@ def test_a_perturbation_that_does_not_fit() -> None:
     other: Perturbation = uniform(random_images(shape=(1, 9, 9)))
     with pytest.raises(ValueError, match="does not fit"):
         poison_examples(images, other, ("a", "b", "c", "d"))
+
+
+def test_the_frame_of_a_pixel_lies_around_it() -> None:
+    """On a large picture too, the pixel's own shade is to be seen."""
+    images = random_images(shape=(1, 28, 28), num_classes=4)
+    figure = poison_examples(images, uniform(images, pixels=1, seed=0), ["a", "b", "c", "d"])
+    panels = [ax for ax in figure.axes if ax.images and ax.lines]
+    assert len(panels) == 8, "poisoned and difference of four classes"
+    for ax in panels:
+        assert ax.get_xlim() == (-0.5, 27.5), "frames do not change the picture's place"
+        points = 72 * ax.get_figure().get_size_inches()[0] / 4.9 * 1.68 / 28  # type: ignore[union-attr]
+        for line in ax.lines:
+            width = np.ptp(np.asarray(line.get_xdata(), dtype=float))
+            assert width * points - line.get_linewidth() >= points * 0.98
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_class_name_can_be_drawn(tmp_path: Path) -> None:
+    images = random_images(num_classes=2)
+    names = [r"$\frac{1}{$", "very long, and with an escape \x1b[31m"]
+    figure = poison_examples(images, uniform(images, pixels=1, seed=0), names)
+    save(figure, tmp_path / "p.png")
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == [r"$\frac{1}{$", "very long, …"]
+
+
+def test_of_many_classes_the_first_forty_are_drawn() -> None:
+    images = random_images(n=300, num_classes=100)
+    figure = poison_examples(images, uniform(images, pixels=1, seed=0), [str(k) for k in range(100)])
+    assert len(pictures(figure)) == 3 * 40
+    assert "40 of 100 classes" in figure.get_suptitle()

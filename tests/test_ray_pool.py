@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import lines, outcome, tiny_arguments, tiny_config
+from cases import TIMES, lines, outcome, tiny_arguments, tiny_config
 from test_cli import CATCHABLE, start, wait_for_lines
 
 import mddes
@@ -22,7 +22,7 @@ SHARED = {"numbers": np.arange(1000, dtype=np.int64)}
 
 
 def timeless(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    kept = [{k: v for k, v in r.items() if k not in {"seconds", "worker", "traceback"}} for r in records]
+    kept = [{k: v for k, v in r.items() if k not in TIMES | {"traceback"}} for r in records]
     return sorted(kept, key=lambda record: str(record["key"]))
 
 
@@ -70,10 +70,10 @@ def test_workers_that_die_as_they_start_stop_the_run(ray_session: None, monkeypa
         def __init__(self, device: str) -> None:
             raise RuntimeError("no such module here")
 
-        def ready(self) -> None:
+        def place(self) -> None:
             """Never reached."""
 
-    monkeypatch.setattr(ray_pool, "_Worker", Stillborn)
+    monkeypatch.setattr(ray_pool, "RayWorker", Stillborn)
     with ray_pool.RayPool(2) as pool, pytest.raises(RunStopped, match=r"3 workers in a row died .*no such module here"):
         list(pool.run([Task("cases:double", {"number": 1})], SHARED))
 
@@ -108,7 +108,7 @@ def test_a_task_that_kills_its_worker_every_time_is_a_recorded_failure(ray_sessi
         records = list(pool.run([deadly, Task("cases:double", {"number": 1})], SHARED))
     by_status = {record["status"]: record for record in records}
     assert by_status["failed"]["place"] == 7
-    assert by_status["failed"]["reason"].startswith("its worker died 3 times")
+    assert by_status["failed"]["reason"].startswith("lost with 3 workers, the last time: ")
     assert by_status["done"]["twice"] == 2 + SHARED["numbers"].sum()
     assert (tmp_path / "lives").read_text() == "..."
 

@@ -44,7 +44,7 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path) -> N
     try:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=f"is being run by .*{first.pid}"), lease(tmp_path):
+        with pytest.raises(InputError, match=f"is being run by .*, process {first.pid}: wait for it"), lease(tmp_path):
             pass
     finally:
         first.kill()

@@ -119,6 +119,60 @@ def test_resuming_a_finished_run_computes_nothing_and_changes_nothing(
     assert (run_dir / "evaluations.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"key": "abc"}', "damaged at line 5"),
+        ('{"key": "abc", "status": "nope"}', "damaged at line 5"),
+        ('{"key": "abc", "status": "failed"}', "damaged at line 5"),
+        ('{"key": "abc", "status": "done"}', "record abc has no valid phase"),
+        ('{"key": "abc", "status": "failed", "reason": "x", "phase": "finalists"}', "no valid perturbation"),
+        (
+            '{"key": "abc", "status": "done", "phase": "finalists", "perturbation": {}, "fitness": "1"}',
+            "no valid fitness",
+        ),
+        (
+            '{"key": "abc", "status": "done", "phase": "search", "perturbation": {}, "fitness": 1, "repeat": "0"}',
+            "no valid generation",
+        ),
+        ('{"event": "generation", "generation": "q", "seconds": 1}', "an event has no valid generation"),
+        ('{"event": 3}', None),
+        ("[]", "damaged at line 5"),
+    ],
+)
+def test_a_damaged_ledger_is_refused_untouched(
+    finished: SearchResult, tmp_path: Path, line: str, message: str | None
+) -> None:
+    run_dir = copy(finished.run_dir, tmp_path)
+    path = run_dir / "evaluations.jsonl"
+    text = path.read_text().splitlines()
+    path.write_text("\n".join([*text[:4], line, *text[5:]]) + "\n")
+    before = path.read_bytes()
+    if message is None:  # an event of another kind is none of ours; the record that it replaced is trained again
+        mddes.resume(run_dir)
+        return
+    with pytest.raises(InputError, match=message):
+        mddes.resume(run_dir)
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_without_its_first_line_is_refused(finished: SearchResult, tmp_path: Path) -> None:
+    run_dir = copy(finished.run_dir, tmp_path)
+    path = run_dir / "evaluations.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(InputError, match="damaged at line 1"):
+        mddes.resume(run_dir)
+
+
+def test_a_result_without_a_ledger_is_not_searched_anew(finished: SearchResult, tmp_path: Path) -> None:
+    run_dir = copy(finished.run_dir, tmp_path)
+    path = run_dir / "evaluations.jsonl"
+    path.write_text("")
+    with pytest.raises(InputError, match="is missing or empty, but the folder holds a result"):
+        mddes.resume(run_dir)
+    assert path.read_text() == ""
+
+
 @pytest.mark.slow
 def test_killed_after_any_line_and_resumed_equals_uninterrupted(
     finished: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

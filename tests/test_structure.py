@@ -26,10 +26,11 @@ RANKS = {
     "report": 7,
     "preparation": 8,
     **dict.fromkeys(("api", "plan", "bar", "arguments"), 9),
-    "cli": 10,
-    **dict.fromkeys(("__init__", "__main__"), 11),
+    "status": 10,
+    "cli": 11,
+    **dict.fromkeys(("__init__", "__main__"), 12),
 }
-ONLY_IN = {"ray": "tasks/ray_pool.py", "matplotlib": "report/", "cma": "search/strategy.py", "tyro": "arguments.py"}
+ONLY_IN = {"ray": "tasks/ray_", "matplotlib": "report/", "cma": "search/strategy.py", "tyro": "arguments.py"}
 READ_FIRST = (
     "search/driver.py",
     "search/fitness.py",

@@ -1,4 +1,4 @@
-"""Tasks, ledger, serial pool and dispatcher: nothing is lost, nothing is computed twice."""
+"""Tasks, ledger and serial pool: nothing is lost, nothing is computed twice."""
 
 import errno
 import json
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from mddes import InputError
 from mddes.tasks import Ledger, Record, SerialPool, Task, complete
-from mddes.tasks.dispatch import Died, Event, Joined, Landed, dispatch
 from mddes.tasks.ledger import read
 from mddes.tasks.task import Shared, execute
 
@@ -70,7 +69,7 @@ def test_a_ledger_keeps_records_and_events(tmp_path: Path) -> None:
     with Ledger(path, {"seed": 1}) as ledger:
         ledger.append({"key": "a", "status": "done", "x": 0.1})
         ledger.append({"event": "generation", "generation": 0})
-        ledger.append({"key": "b", "status": "failed"})
+        ledger.append({"key": "b", "status": "failed", "reason": "no luck"})
         ledger.append({"key": "b", "status": "done"})
     with Ledger(path, {"seed": 1}) as again:
         assert again.records == {"a": {"key": "a", "status": "done", "x": 0.1}, "b": {"key": "b", "status": "done"}}
@@ -82,7 +81,7 @@ def test_a_ledger_keeps_records_and_events(tmp_path: Path) -> None:
 def test_floats_survive_the_ledger_bit_for_bit(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal(1000).tolist()
     with Ledger(tmp_path / "l.jsonl", {}) as ledger:
-        ledger.append({"key": "a", "asked": values})
+        ledger.append({"key": "a", "status": "done", "asked": values})
     assert read(tmp_path / "l.jsonl").records["a"]["asked"] == values
 
 
@@ -108,7 +107,7 @@ def test_a_torn_tail_costs_at_most_its_line(tmp_path_factory: pytest.TempPathFac
 
 def test_reading_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
-    path.write_bytes(b'{"event": "run", "identity": {}}\n{"key": "a"}\n{"key": ')
+    path.write_bytes(b'{"event": "run", "identity": {}}\n{"key": "a", "status": "done"}\n{"key": ')
     before = path.read_bytes()
     content = read(path)
     assert list(content.records) == ["a"]
@@ -177,7 +176,7 @@ class CountingPool(SerialPool):
         super().__init__()
         self.ran: list[Task] = []
 
-    def run(self, tasks: Sequence[Task], shared: Shared) -> Iterator[Record]:
+    def run(self, tasks: Sequence[Task], shared: Shared, *, stragglers: float | None = None) -> Iterator[Record]:
         self.ran += tasks
         return super().run(tasks, shared)
 
@@ -211,83 +210,3 @@ def test_a_failed_task_is_tried_again_only_if_asked_to(tmp_path: Path) -> None:
         assert len(pool.ran) == 1
         complete([task], {}, pool, ledger)
         assert len(pool.ran) == 2
-
-
-class FakeTransport:
-    """Workers that die `deaths[number]` times of the task of that number; the last to begin answers first.
-
-    A worker that died is replaced by a new one, which joins when nothing else is new. `stillborn` workers never join.
-    """
-
-    def __init__(self, workers: int, deaths: dict[int, int], stillborn: int = 0) -> None:
-        self.deaths = dict(deaths)
-        self.joining = list(range(workers - stillborn))
-        self.born = workers
-        self.alive: list[int] = []
-        self.busy: list[tuple[int, Task]] = []
-        self.history: list[tuple[int, int]] = []
-
-    def idle(self) -> list[int]:
-        return [worker for worker in self.alive if worker not in [w for w, _ in self.busy]]
-
-    def submit(self, worker: int, task: Task) -> None:
-        assert worker in self.idle(), "one task in flight per worker, and only on one that is there"
-        self.busy.append((worker, task))
-        self.history.append((task.spec["number"], worker))
-
-    def wait(self) -> list[Event]:
-        if not self.busy or (self.joining and len(self.history) % 2):
-            assert self.joining, "the dispatcher waits for nothing"
-            self.alive.append(self.joining.pop())
-            return [Joined(self.alive[-1])]
-        worker, task = self.busy.pop()
-        number = task.spec["number"]
-        if self.deaths.get(number, 0) == 0:
-            return [Landed(worker, execute(task, SHARED, "cpu"))]
-        self.deaths[number] -= 1
-        self.alive.remove(worker)
-        self.joining.append(self.born)
-        self.born += 1
-        return [Died(worker, "killed")]
-
-
-@given(
-    workers=st.integers(1, 5),
-    count=st.integers(0, 12),
-    deaths=st.dictionaries(st.integers(0, 11), st.integers(0, 4)),
-)
-def test_the_dispatcher_returns_every_task_once(workers: int, count: int, deaths: dict[int, int]) -> None:
-    transport = FakeTransport(workers, deaths)
-    records = list(dispatch(doubles(count), transport))
-    assert sorted(record["place"] for record in records) == list(range(count))
-    for record in records:
-        assert record["status"] == ("failed" if deaths.get(record["place"], 0) >= 3 else "done")
-        if record["status"] == "failed":
-            assert record["reason"] == "its worker died 3 times, the last time of: killed"
-    assert len(transport.history) == sum(1 + min(2, deaths.get(i, 0)) for i in range(count))
-    for number in range(count):
-        tried = [worker for n, worker in transport.history if n == number]
-        assert len(set(tried)) == len(tried), "every attempt is on another worker"
-
-
-def test_a_worker_that_never_joins_holds_nothing_up() -> None:
-    transport = FakeTransport(3, {}, stillborn=2)
-    records = list(dispatch(doubles(5), transport))
-    assert sorted(record["place"] for record in records) == list(range(5))
-
-
-def test_workers_are_kept_from_one_dispatch_to_the_next() -> None:
-    transport = FakeTransport(2, {})
-    list(dispatch(doubles(4), transport))
-    born = transport.born
-    list(dispatch(doubles(4), transport))
-    assert transport.born == born
-
-
-def test_what_an_abandoned_dispatch_left_running_is_not_taken_for_another_s() -> None:
-    transport = FakeTransport(2, {})
-    first = dispatch([Task("cases:double", {"number": i}) for i in (100, 101, 102)], transport)
-    next(first)
-    first.close()  # type: ignore[attr-defined]
-    records = list(dispatch(doubles(3), transport))
-    assert sorted(record["place"] for record in records) == [0, 1, 2]

@@ -4,6 +4,7 @@ Both refuse what they cannot represent exactly (floats, 16-bit or transparent pi
 that says what to change; nothing is rescaled, cropped or unpickled on the way.
 """
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def load_npz(path: Path) -> Dataset:
         raise InputError(
             f"{path}: train_labels must be integers, one for each image, not {labels.dtype} {labels.shape}"
         )
+    if labels.min() < 0:
+        raise InputError(f"{path}: train_labels must be 0, 1, ..., but the least is {labels.min()}")
     if labels.max() >= labels.size:
         raise InputError(f"{path}: a label of {labels.max()} among {labels.size} leaves classes without images")
     num_classes = int(labels.max()) + 1
@@ -72,11 +75,16 @@ def one_line(error: BaseException) -> str:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz file")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = list(archive.files)
             arrays = {key: archive[key] for key in NPZ_KEYS if key in names}
     except Exception as error:
-        raise InputError(f"cannot read {path} as an .npz of plain arrays: {one_line(error)}") from error
+        why = one_line(error)
+        if "pickle" in why:
+            why = "it holds pickled objects, which are never loaded, or is no .npz"
+        raise InputError(f"cannot read {path} as an .npz of plain arrays: {why}") from error
     if missing := [key for key in NPZ_KEYS if key not in arrays]:
         raise InputError(f"{path} has no {', '.join(missing)}; it holds {', '.join(names) or 'nothing'}")
     if strange := [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]:

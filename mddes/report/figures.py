@@ -23,6 +23,9 @@ PANELS = (
     ("clean_accuracy", "held-out clean accuracy"),
 )
 CLASSES_A_BLOCK = 10
+CLASSES_SHOWN = 40
+PANEL_INCHES, INCHES_A_PIXEL = 1.05, 0.06
+NAME_LENGTH = 12
 DPI = 150
 
 
@@ -46,17 +49,18 @@ def learning_curve(generations: Path) -> Figure:
 
 
 def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: Sequence[str]) -> Figure:
-    """Draw the first image of every class clean, poisoned, and the difference, with the pixels framed."""
-    first = np.array([int(np.flatnonzero(images.labels == k)[0]) for k in range(images.num_classes)])
+    """Draw the first image of each of the first forty classes: clean, poisoned, difference, with the pixels framed."""
+    shown = min(images.num_classes, CLASSES_SHOWN)
+    first = np.array([int(np.flatnonzero(images.labels == k)[0]) for k in range(shown)])
     clean = images.subset(first)
     poisoned = perturbation.apply(clean)
-    blocks = -(-len(first) // CLASSES_A_BLOCK)
-    columns = min(len(first), CLASSES_A_BLOCK)
-    figure = Figure(figsize=(1.05 * columns + 0.9, 3.6 * blocks + 0.5), layout="constrained")
+    blocks, columns = -(-shown // CLASSES_A_BLOCK), min(shown, CLASSES_A_BLOCK)
+    panel = max(PANEL_INCHES, INCHES_A_PIXEL * max(images.shape[1:]))
+    figure = Figure(figsize=(max(panel * columns + 0.9, 4), 3.4 * panel * blocks + 0.5), layout="constrained")
     axes = figure.subplots(3 * blocks, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for k, name in enumerate(class_names):
+    for k, name in enumerate(class_names[:shown]):
         block, column = divmod(k, CLASSES_A_BLOCK)
         change = poisoned.images[k].astype(int) - clean.images[k]
         shades = ((change + 255) // 2).astype(np.uint8)
@@ -64,13 +68,15 @@ def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: S
             ax = axes[3 * block + row, column]
             _show(ax, picture)
             if row:
-                _frame(ax, perturbation, k)
+                _frame(ax, perturbation, k, 72 * panel / max(images.shape[1:]))
             if row == 0:
-                ax.set_title(name, fontsize=9)
+                ax.set_title(_printable(name), fontsize=9, parse_math=False)
             if column == 0:
                 ax.set_ylabel(("clean", "poisoned", "difference")[row])
     count = "1 pixel" if perturbation.pixels == 1 else f"{perturbation.pixels} pixels"
-    figure.suptitle(f"{count} per class, mode {perturbation.mode}; in the difference, gray is no change", fontsize=11)
+    of = f"; {shown} of {images.num_classes} classes" if shown < images.num_classes else ""
+    title = f"{count} per class, mode {perturbation.mode}{of}; " + ("\n" if columns < 6 else "")
+    figure.suptitle(f"{title}in the difference, gray is no change", fontsize=11)
     return figure
 
 
@@ -98,11 +104,20 @@ def _show(ax: Axes, picture: np.ndarray) -> None:
         ax.imshow(picture[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     else:
         ax.imshow(picture.transpose(1, 2, 0), interpolation="nearest")
+    ax.autoscale(enable=False)  # frames reach beyond the picture
 
 
-def _frame(ax: Axes, perturbation: Perturbation, k: int) -> None:
-    """Frame class k's pixels: black on white, visible on any ground."""
+def _frame(ax: Axes, perturbation: Perturbation, k: int, points: float) -> None:
+    """Frame class k's pixels, each `points` wide: black in white, visible on any ground, and all outside the pixel."""
     for row, col in zip(perturbation.rows[k], perturbation.cols[k], strict=True):
-        for color, width in (("white", 2.2), ("black", 0.9)):
-            x, y = col - 0.5, row - 0.5
-            ax.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], color=color, linewidth=width, clip_on=False)
+        for color, width, away in (("white", 1.0, 1.2), ("black", 0.7, 0.35)):
+            low, size = -0.5 - away / points, 1 + 2 * away / points
+            x, y = col + low, row + low
+            xs, ys = [x, x + size, x + size, x, x], [y, y, y + size, y + size, y]
+            ax.plot(xs, ys, color=color, linewidth=width, clip_on=False, solid_joinstyle="miter")
+
+
+def _printable(name: str) -> str:
+    """Return a class name, as a title: no control characters, not too long."""
+    text = "".join(c if c.isprintable() else "?" for c in name)
+    return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH - 1]}…"

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from functools import cached_property
+from typing import Any
 
 from mddes.tasks import Record
 
@@ -14,12 +14,12 @@ class Candidate:
 
     records: Sequence[Record]
 
-    @property
+    @cached_property
     def fitness(self) -> float | None:
         """The mean fitness of the repeats; None if one of them failed."""
         return self.mean("fitness")
 
     def mean(self, name: str) -> float | None:
         """Return the mean of one recorded number over the repeats; None where there is none."""
-        values = [record.get(name) for record in self.records]
-        return None if None in values else float(np.mean(values))  # type: ignore[arg-type]
+        values: list[Any] = [record.get(name) for record in self.records]
+        return None if None in values else sum(values) / len(values)

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from mddes.data import SearchData
 from mddes.errors import InputError, look_up
@@ -53,7 +53,7 @@ class EvolutionSettings:
     """How CMA-ES searches, and when it stops."""
 
     generations: int = 20
-    """Generations."""
+    """Stop after so many generations. The first budget that is spent ends the search."""
     popsize: int | None = None
     """lambda, candidates per generation; default 4 + floor(3 ln n) for n search dimensions."""
     evaluations: int | None = None
@@ -124,7 +124,7 @@ class WinnerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeSettings:
-    """Where it runs. Of this only the device changes the result, in its last digits."""
+    """Where it runs. Of this only the device changes the result, in its last digits, and a cancelled straggler."""
 
     workers: Literal["auto"] | int = "auto"
     """Worker processes (Ray); auto is one per core, or per GPU. 0 runs in this process, without Ray."""
@@ -136,6 +136,16 @@ class ComputeSettings:
     """Cores that Ray reserves for a worker (which computes on one thread)."""
     gpus_per_worker: float | None = None
     """Share of a GPU that Ray reserves for a worker; default 1 on cuda, else 0."""
+    placement: Literal["spread", "pack"] = "spread"
+    """Spread the workers over a cluster's nodes, or pack them on few."""
+    object_store: int | None = None
+    """MB of shared memory for the images, when Ray is started here; default what they need."""
+    time_limit: float = 7200.0
+    """Seconds after which a training's worker is taken for hung and replaced (not with --workers 0); 0 is never."""
+    stragglers: float | None = None
+    """Cancel the last quarter of a generation's trainings when they take so many times the median; default never."""
+    tensorboard: bool = False
+    """Write the generations to RUN/tensorboard too (needs the extra: pip install 'mddes[tensorboard]')."""
     out: str = "runs"
     """Folder in which the run's folder is made."""
 
@@ -153,9 +163,11 @@ CHOICES: dict[str, dict[str, Any]] = {
     "model": {"auto": None, **MODELS},
     "winner": dict.fromkeys(("reevaluated", "paper")),
     "device": dict.fromkeys(("auto", "cpu", "cuda")),
+    "placement": dict.fromkeys(("spread", "pack")),
 }
 AT_LEAST = {
     "train_size": 1,
+    "seed": 0,
     "pixels": 1,
     "generations": 1,
     "popsize": 2,
@@ -171,7 +183,11 @@ AT_LEAST = {
     "victim_seeds": 0,
     "cpus_per_worker": 0,
     "gpus_per_worker": 0,
+    "object_store": 80,
+    "time_limit": 0,
+    "stragglers": 1,
 }
+AT_MOST = {"sigma0": 1, "max_failures": 1}
 ABOVE_ZERO = ("sigma0", "wall_clock")
 
 
@@ -200,17 +216,23 @@ class SearchConfig(
                 raise InputError(f"{name} must be {_spoken(hint)}, not {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"{name} must be finite, not {value}")
-        for name, least in AT_LEAST.items():
-            if (number := getattr(self, name)) is not None and number < least:
-                raise InputError(f"{name} must be at least {least}, not {number}")
-        for name in ABOVE_ZERO:
-            if (number := getattr(self, name)) is not None and number <= 0:
-                raise InputError(f"{name} must be above 0, not {number}")
+        self._check_ranges()
         if self.workers != "auto" and self.workers < 0:
             raise InputError(f"workers must be auto, or 0 or more, not {self.workers}")
         if self.w_m == 0 and self.w_d == 0:
             raise InputError("w_m and w_d are both 0: there is nothing to maximise")
         self.recipe()
+
+    def _check_ranges(self) -> None:
+        for name, least in AT_LEAST.items():
+            if (number := getattr(self, name)) is not None and number < least:
+                raise InputError(f"{name} must be at least {least}, not {number}")
+        for name, most in AT_MOST.items():
+            if getattr(self, name) > most:
+                raise InputError(f"{name} must be at most {most}, not {getattr(self, name)}")
+        for name in ABOVE_ZERO:
+            if (number := getattr(self, name)) is not None and number <= 0:
+                raise InputError(f"{name} must be above 0, not {number}")
 
     def recipe(self) -> Recipe:
         """Return the training recipe (with the defaults of `Recipe` where the schedule is still open)."""
@@ -239,6 +261,25 @@ class SearchConfig(
         """Return what every evaluation of the search has in common: part of the spec of `fitness.evaluate`."""
         names = ("model", "mismatch", "w_m", "w_d", "discriminator")
         return {"recipe": dataclasses.asdict(self.recipe()), **{name: getattr(self, name) for name in names}}
+
+
+class Changes(TypedDict, total=False):
+    """What may be another when a run is continued: its budgets, and where and how it is carried out."""
+
+    generations: int | None
+    evaluations: int | None
+    wall_clock: float | None
+    data_dir: str | None
+    workers: Literal["auto"] | int | None
+    device: Literal["auto", "cpu", "cuda"] | None
+    ray_address: str | None
+    cpus_per_worker: float | None
+    gpus_per_worker: float | None
+    placement: Literal["spread", "pack"] | None
+    object_store: int | None
+    time_limit: float | None
+    stragglers: float | None
+    tensorboard: bool | None
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -295,7 +336,9 @@ def _fits(value: object, hint: Any) -> bool:
         return any(_fits(value, part) for part in get_args(hint))
     if get_origin(hint) is Literal:
         return value in get_args(hint)
-    return isinstance(value, (int, float) if hint is float else hint) and not isinstance(value, bool)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
 
 
 def _spoken(hint: Any) -> str:
@@ -304,4 +347,4 @@ def _spoken(hint: Any) -> str:
         return " or ".join(_spoken(part) for part in get_args(hint) if part is not NoneType)
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
-    return {int: "a whole number", float: "a number", str: "a text"}[hint]
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]

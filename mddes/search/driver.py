@@ -28,7 +28,7 @@ from mddes.search.candidate import Candidate
 from mddes.search.config import SearchConfig
 from mddes.search.evaluation import Evaluator
 from mddes.search.outputs import generation_event, write_generations
-from mddes.search.progress import Progress, generation_progress
+from mddes.search.progress import GenerationProgress, Progress
 from mddes.search.strategy import Distribution, Strategy
 from mddes.search.winner import Finalist, choose_winner
 from mddes.seeding import derive
@@ -37,6 +37,13 @@ from mddes.tasks import Ledger, Pool, Record, Task
 log = logging.getLogger(__name__)
 
 SAME_VECTOR = 1e-6  # re-asked vectors may differ by so much: other CPUs and BLAS builds round differently
+
+
+Place = tuple[int, int, int]  # generation, candidate, repeat
+
+
+def _place(record: Record) -> Place:
+    return record["generation"], record["candidate"], record["repeat"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ def run_search(
     *,
     start: Perturbation | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_generation: Callable[[Record], None] = lambda _: None,
 ) -> Outcome:
     """Run or resume a search.
 
@@ -68,6 +76,7 @@ def run_search(
         pool: runs the trainings.
         start: the perturbation to start from; default the middle of the search cube.
         on_progress: called after every training.
+        on_generation: called with the event line of every generation that was told.
 
     Raises:
         RunStopped: too many trainings of a generation failed; the run can be resumed.
@@ -88,7 +97,7 @@ def run_search(
         x = strategy.ask()
         candidates = search.evaluate(generation, x)
         strategy.tell(x, [candidate.fitness for candidate in candidates])
-        search.close(generation, candidates, strategy.sigma, time.monotonic() - started)
+        on_generation(search.close(generation, candidates, strategy.sigma, time.monotonic() - started))
         generation += 1
     write_generations(ledger, search.table)
     mean = search.encoding.decode(strategy.favorite())
@@ -113,9 +122,10 @@ class _Search:
         self.evaluator = Evaluator(data, config.fitness_settings(), ledger, pool)
         self.told = {event["generation"]: event for event in ledger.events("generation")}
         found = (record for record in ledger.records.values() if record["phase"] == "search")
-        self.recorded = {(r["generation"], r["candidate"], r["repeat"]): r for r in found}
+        self.recorded = {_place(record): record for record in found}
         self.table = ledger.path.with_name("generations.csv")
         self.candidates: list[Candidate] = []
+        self.best: float | None = None
         self.on_progress = on_progress
         self.drifted = False
 
@@ -134,51 +144,54 @@ class _Search:
 
     def evaluate(self, generation: int, x: NDArray[np.float64]) -> list[Candidate]:
         """Train and score one generation; candidates in the order asked, fitness None where a training failed."""
-        repeats = self.config.repeats
-        tasks = [task for i, vector in enumerate(x) for task in self._tasks(generation, i, vector)]
-        landed: list[Record] = []
-
-        def watch(record: Record) -> None:
-            landed.append(record)
-            generations = max(self.config.last_generation(), len(self.told))
-            best = max((c.fitness for c in self.candidates if c.fitness is not None), default=None)
-            self.on_progress(generation_progress(generation, generations, len(tasks), repeats, landed, best))
-
-        retry = generation not in self.told  # a failure that the strategy was told of stands
-        records = self.evaluator.run(tasks, retry_failed=retry, on_record=watch)
+        repeats, told = self.config.repeats, generation in self.told
+        places = [(generation, i, repeat) for i in range(len(x)) for repeat in range(repeats)]
+        generations = max(self.config.last_generation(), len(self.told))
+        progress = GenerationProgress(generation, generations, len(places), repeats, self.best, replayed=told)
+        missing = []
+        for place in places:
+            record = self.recorded.get(place)
+            if record is not None:
+                self._compare(x[place[1]], np.array(record["asked"]), generation)
+            if record is not None and (told or record["status"] == "done"):  # a failure that was told stands
+                self.on_progress(progress.add(record))
+            else:
+                missing.append(self._task(place, x[place[1]], record))
+        new = self.evaluator.run(
+            missing,
+            stragglers=self.config.stragglers,
+            on_record=lambda record: self.on_progress(progress.add(record)),
+        )
+        self.recorded |= {_place(record): record for record in new}
+        records = [self.recorded[place] for place in places]
         failed = [record for record in records if record["status"] == "failed"]
         candidates = [Candidate(records[i * repeats : (i + 1) * repeats]) for i in range(len(x))]
         nothing = all(candidate.fitness is None for candidate in candidates)
-        if nothing or (retry and len(failed) > self.config.max_failures * len(records)):
+        if nothing or (not told and len(failed) > self.config.max_failures * len(records)):
             raise RunStopped(
                 f"{len(failed)} of {len(records)} trainings of generation {generation} failed, more than the allowed "
                 f"share of {self.config.max_failures:g}; the first of: {failed[0]['reason']}"
             )
         return candidates
 
-    def close(self, generation: int, candidates: list[Candidate], sigma: float, seconds: float) -> None:
-        """Record that a generation was told, unless the ledger says so already."""
+    def close(self, generation: int, candidates: list[Candidate], sigma: float, seconds: float) -> Record:
+        """Record that a generation was told, unless the ledger says so already, and return its event."""
         self.candidates += candidates
-        if generation in self.told:
-            return
-        event = generation_event(generation, candidates, sigma, seconds)
-        self.ledger.append(event)
-        write_generations(self.ledger, self.table)
-        self.told[generation] = event
+        alive = [candidate.fitness for candidate in candidates if candidate.fitness is not None]
+        self.best = max(alive) if self.best is None else max(self.best, *alive)
+        if generation not in self.told:
+            self.told[generation] = generation_event(generation, candidates, sigma, seconds)
+            self.ledger.append(self.told[generation])
+            write_generations(self.ledger, self.table)
+        return self.told[generation]
 
-    def _tasks(self, generation: int, i: int, vector: NDArray[np.float64]) -> list[Task]:
-        """Return one candidate's trainings; where the ledger has one, its perturbation is the recorded one."""
-        perturbation = self.encoding.decode(vector)
-        tasks = []
-        for repeat in range(self.config.repeats):
-            place = {"phase": "search", "generation": generation, "candidate": i, "repeat": repeat}
-            record = self.recorded.get((generation, i, repeat))
-            if record is not None:
-                self._compare(vector, np.array(record["asked"]), generation)
-                perturbation = Perturbation.from_change(record["perturbation"])
-            seed = derive(self.config.seed, "train", generation, repeat)
-            tasks.append(self.evaluator.task(perturbation, seed, place, asked=vector.tolist()))
-        return tasks
+    def _task(self, place: Place, vector: NDArray[np.float64], record: Record | None) -> Task:
+        """Return one training; where the ledger has it as failed, its perturbation is the recorded one."""
+        generation, i, repeat = place
+        perturbation = Perturbation.from_change(record["perturbation"]) if record else self.encoding.decode(vector)
+        seed = derive(self.config.seed, "train", generation, repeat)
+        where = {"phase": "search", "generation": generation, "candidate": i, "repeat": repeat}
+        return self.evaluator.task(perturbation, seed, where, asked=vector.tolist())
 
     def _compare(self, asked: NDArray[np.float64], recorded: NDArray[np.float64], generation: int) -> None:
         apart = float(np.abs(asked - recorded).max()) if asked.shape == recorded.shape else np.inf

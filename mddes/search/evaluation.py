@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mddes.data import SearchData, shared_arrays
+from mddes.errors import InputError
 from mddes.poison import Perturbation
 from mddes.tasks import Ledger, Pool, Record, Task, complete
 
@@ -19,6 +20,32 @@ def evaluation_task(
     """Return the task of one training: `evaluate` on the settings, the perturbation, the seed and the place."""
     own = {**(place or {}), "seed": seed, "perturbation": perturbation.change()}
     return Task("mddes.search.fitness:evaluate", {**settings, **own}, digest, {**own, **(notes or {})})
+
+
+def check_ledger(ledger: Ledger) -> None:
+    """Check that what the driver will read from a ledger is there.
+
+    Raises:
+        InputError: a record or an event of a search lacks something, or has it in another form.
+    """
+
+    def number(line: Record, name: str) -> bool:
+        return isinstance(line.get(name), int | float) and not isinstance(line[name], bool)
+
+    for record in ledger.records.values():
+        wanted = {
+            "phase": record.get("phase") in ("search", "finalists"),
+            "perturbation": isinstance(record.get("perturbation"), dict),
+            "fitness": record["status"] == "failed" or number(record, "fitness"),
+        }
+        if record.get("phase") == "search":
+            wanted |= {name: isinstance(record.get(name), int) for name in ("generation", "candidate", "repeat")}
+            wanted["asked"] = isinstance(record.get("asked"), list)
+        if damaged := [name for name, good in wanted.items() if not good]:
+            raise InputError(f"{ledger.path} is damaged: record {record['key'][:12]} has no valid {damaged[0]}")
+    for event in ledger.events("generation"):
+        if not (isinstance(event.get("generation"), int) and number(event, "seconds")):
+            raise InputError(f"{ledger.path} is damaged: an event has no valid generation and seconds")
 
 
 class Evaluator:
@@ -37,7 +64,16 @@ class Evaluator:
         tasks: Sequence[Task],
         *,
         retry_failed: bool = True,
+        stragglers: float | None = None,
         on_record: Callable[[Record], None] | None = None,
     ) -> list[Record]:
         """Return the tasks' records, from the ledger or from the pool (`tasks.complete`)."""
-        return complete(tasks, self.shared, self.pool, self.ledger, retry_failed=retry_failed, on_record=on_record)
+        return complete(
+            tasks,
+            self.shared,
+            self.pool,
+            self.ledger,
+            retry_failed=retry_failed,
+            stragglers=stragglers,
+            on_record=on_record,
+        )

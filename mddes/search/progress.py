@@ -1,9 +1,6 @@
 """What a run tells whoever watches it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from mddes.search.candidate import Candidate
 from mddes.tasks import Record
@@ -18,6 +15,7 @@ class Progress:
         done, total: trainings of the phase.
         generation, generations: in the search, the one under way (from 0) and how many there will be.
         ends_generation: whether this training was its generation's last.
+        replayed: whether the generation is only told again from the ledger of a run that is continued.
         best, mean: the best fitness so far, and the mean of the generation under way.
     """
 
@@ -27,27 +25,47 @@ class Progress:
     generation: int | None = None
     generations: int = 0
     ends_generation: bool = False
+    replayed: bool = False
     best: float | None = None
     mean: float | None = None
 
 
-def generation_progress(
-    generation: int, generations: int, tasks: int, repeats: int, landed: Sequence[Record], best_before: float | None
-) -> Progress:
-    """Return where a search stands in a generation of so many tasks; a candidate counts when all its repeats landed."""
-    parts: dict[int, list[Record]] = {}
-    for record in landed:
-        parts.setdefault(record["candidate"], []).append(record)
-    whole = [Candidate(records) for records in parts.values() if len(records) == repeats]
-    now = [candidate.fitness for candidate in whole if candidate.fitness is not None]
-    before = [] if best_before is None else [best_before]
-    return Progress(
-        phase="search",
-        done=generation * tasks + len(landed),
-        total=generations * tasks,
-        generation=generation,
-        generations=generations,
-        ends_generation=len(landed) == tasks,
-        best=max(now + before, default=None),
-        mean=float(np.mean(now)) if now else None,
-    )
+class GenerationProgress:
+    """Follows one generation as its records land; a candidate counts when all its repeats have.
+
+    Args:
+        generation, generations: the one under way, from 0, and how many there will be.
+        tasks, repeats: its trainings, and how many of them belong to one candidate.
+        best: the best fitness of the generations before.
+        replayed: whether it is only told again.
+    """
+
+    def __init__(
+        self, generation: int, generations: int, tasks: int, repeats: int, best: float | None, *, replayed: bool
+    ) -> None:
+        self._generation, self._generations, self._tasks, self._repeats = generation, generations, tasks, repeats
+        self._best, self._replayed = best, replayed
+        self._parts: dict[int, list[Record]] = {}
+        self._landed = self._whole = 0
+        self._sum = 0.0
+
+    def add(self, record: Record) -> Progress:
+        """Take in a record, and return where the search stands."""
+        self._landed += 1
+        parts = self._parts.setdefault(record["candidate"], [])
+        parts.append(record)
+        if len(parts) == self._repeats and (fitness := Candidate(parts).fitness) is not None:
+            self._whole += 1
+            self._sum += fitness
+            self._best = fitness if self._best is None else max(self._best, fitness)
+        return Progress(
+            phase="search",
+            done=self._generation * self._tasks + self._landed,
+            total=self._generations * self._tasks,
+            generation=self._generation,
+            generations=self._generations,
+            ends_generation=self._landed == self._tasks,
+            replayed=self._replayed,
+            best=self._best,
+            mean=self._sum / self._whole if self._whole else None,
+        )

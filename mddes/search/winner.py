@@ -97,8 +97,10 @@ def _best(candidates: Sequence[Candidate], count: int) -> list[Finalist]:
     )
     best: list[Finalist] = []
     for fitness, record in ranked:
+        if len(best) == count:
+            break
         perturbation = Perturbation.from_change(record["perturbation"])
-        if len(best) < count and all(perturbation != other.perturbation for other in best):
+        if all(perturbation != other.perturbation for other in best):
             source = f"generation {record['generation']}, candidate {record['candidate']}"
             best.append(Finalist(source, perturbation, fitness))
     return best

@@ -6,6 +6,7 @@ spread is over draws and seeds.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from mddes.search.config import SearchConfig
 from mddes.search.progress import Progress
 from mddes.seeding import derive
 from mddes.tasks import Ledger, Pool, Record, Task, complete
+
+NOTHING_LEARNED = 0.02  # above the share of the largest class
 
 
 @dataclass(frozen=True)
@@ -88,20 +91,34 @@ def sentence(rows: list[Row], dataset: Dataset, config: SearchConfig) -> str:
         return "The comparison on test images is incomplete: all networks of a row failed (see victims.jsonl)."
     clean, drawn, found = by_name["clean"], by_name["uniform"], by_name["found"]
     pixels = "one pixel" if config.pixels == 1 else f"{config.pixels} pixels"
+    n = len(found.accuracies)
+    spread = f"n = {n} networks a row, mean ± sd" if n > 1 else "one network a row"
     text = (
-        f"On {dataset.name}, a poison of {pixels} per class takes the clean-test accuracy of {config.model} (trained "
-        f"by {config.optimizer}) from {clean} to {found}; a uniform perturbation of the same size leaves {drawn} "
-        f"(n = {len(found.accuracies)} networks a row, mean ± sd)."
+        f"On {dataset.name}, {config.model} trained by {config.optimizer} reaches a clean-test accuracy of {clean}; "
+        f"with the found poison of {pixels} per class {found}, with a uniform perturbation of the same size {drawn} "
+        f"({spread})."
     )
-    if len(drawn.accuracies) > 1 and len(found.accuracies) > 1 and (drawn.std or found.std):
-        from scipy import stats
+    largest = float(dataset.test.class_counts().max() / len(dataset.test))
+    if clean.mean <= largest + NOTHING_LEARNED:
+        return f"{text} The clean network learned next to nothing (the largest class alone is {100 * largest:.1f} %)."
+    return text + _difference(found, drawn)
 
+
+def _difference(found: Row, drawn: Row) -> str:
+    """Return how found and uniform differ, by Welch's interval; nothing where a row has a single network."""
+    if len(drawn.accuracies) < 2 or len(found.accuracies) < 2:
+        return ""
+    if len({*drawn.accuracies}) == len({*found.accuracies}) == 1:
+        return " Neither row has any spread: there is no interval to state."
+    from scipy import stats
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a row of equal accuracies loses precision, as it must
         test = stats.ttest_ind(found.accuracies, drawn.accuracies, equal_var=False)
         interval = test.confidence_interval(0.95)
-        low, high = 100 * interval.low, 100 * interval.high
-        verdict = "lower than" if high < 0 else "higher than" if low > 0 else "not distinguishable from"
-        text += (
-            f" The found poison's accuracy is {verdict} uniform's: {100 * (found.mean - drawn.mean):+.1f} points, "
-            f"95 % interval {low:+.1f} to {high:+.1f} (Welch)."
-        )
-    return text
+    low, high = 100 * interval.low, 100 * interval.high
+    verdict = "lower than" if high < 0 else "higher than" if low > 0 else "not distinguishable from"
+    return (
+        f" The found poison's accuracy is {verdict} uniform's: {100 * (found.mean - drawn.mean):+.1f} points, "
+        f"95 % interval {low:+.1f} to {high:+.1f} (Welch)."
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mddes.errors import InputError
-from mddes.tasks.task import Record
+from mddes.tasks.task import Record, checked_record
 
 
 @dataclass
@@ -29,12 +29,12 @@ class Content:
 
     def add(self, line: Record) -> None:
         """Take in one line."""
-        if line.get("event") == "run":
-            self.identity = line["identity"]
+        if self.identity is None:
+            self.identity = dict(line["identity"])
         elif "key" in line:
-            self.records[line["key"]] = line
+            self.records[line["key"]] = checked_record(line)
         else:
-            self.events.append(line)
+            self.events.append(line | {"event": str(line["event"])})
 
 
 def read(path: Path) -> Content:
@@ -55,7 +55,7 @@ def read(path: Path) -> Content:
             if not isinstance(parsed, dict):
                 raise ValueError("no object")
             content.add(parsed)
-        except (ValueError, KeyError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines) - 1 and not lines[-1]:  # a tear can also leave a newline behind, on some disks
                 content.torn = line + b"\n"
                 return content

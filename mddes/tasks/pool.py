@@ -11,8 +11,8 @@ from mddes.tasks.task import Record, Shared, Task, execute
 class Pool(Protocol):
     """Something that runs tasks; their records come in the order in which they land."""
 
-    def run(self, tasks: Sequence[Task], shared: Shared) -> Iterator[Record]:
-        """Yield one record per task."""
+    def run(self, tasks: Sequence[Task], shared: Shared, *, stragglers: float | None = None) -> Iterator[Record]:
+        """Yield one record per task; `stragglers` as in `dispatch.Limits`."""
 
     def __enter__(self) -> Self: ...
 
@@ -22,12 +22,12 @@ class Pool(Protocol):
 
 
 class SerialPool:
-    """One task after the other, here. It never imports ray."""
+    """One task after the other, here: none is cancelled, a hung one hangs. It never imports ray."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
 
-    def run(self, tasks: Sequence[Task], shared: Shared) -> Iterator[Record]:
+    def run(self, tasks: Sequence[Task], shared: Shared, *, stragglers: float | None = None) -> Iterator[Record]:  # noqa: ARG002
         """Yield one record per task, in order."""
         for task in tasks:
             yield execute(task, shared, self.device)
@@ -48,6 +48,7 @@ def complete(
     ledger: Ledger,
     *,
     retry_failed: bool = True,
+    stragglers: float | None = None,
     on_record: Callable[[Record], None] | None = None,
 ) -> list[Record]:
     """Return the records of the tasks, in their order: those in the ledger as they stand, the others run and recorded.
@@ -58,6 +59,7 @@ def complete(
         pool: runs what is missing.
         ledger: gets each new record as it lands.
         retry_failed: run tasks again that the ledger has as failed.
+        stragglers: cancel the last tasks when they take so many times the median (`dispatch.Limits`).
         on_record: called with every record that is new or found.
     """
     missing: dict[str, Task] = {}
@@ -67,7 +69,7 @@ def complete(
             missing[task.key] = task
         elif on_record:
             on_record(record)
-    for record in pool.run(list(missing.values()), shared):
+    for record in pool.run(list(missing.values()), shared, stragglers=stragglers):
         ledger.append(record)
         if on_record:
             on_record(record)

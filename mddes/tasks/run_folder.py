@@ -62,12 +62,12 @@ def lease(folder: Path) -> Iterator[None]:
         try:
             flock(file, LOCK_EX | LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder} is being run by {holder}: wait for it, or stop it first") from None
+            raise InputError(f"{folder} is being run by {_named(holder)}: wait for it, or stop it first") from None
         except OSError:
             locked = False
             log.warning("%s: this file system has no locks; a second driver is noticed by its heartbeat", folder)
         if holder and _beats(path, holder, locked=locked):
-            raise InputError(f"{folder} is being run by {holder}: wait a minute after it has ended")
+            raise InputError(f"{folder} is being run by {_named(holder)}: wait a minute after it has ended")
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()
@@ -80,6 +80,17 @@ def lease(folder: Path) -> Iterator[None]:
             done.set()
             beat.join()
             file.truncate(0)
+
+
+def driver(folder: Path) -> str | None:
+    """Return host and process of the driver that runs a folder now, None if there is none; nothing is locked."""
+    path = folder / LEASE
+    holder = _holder(path)
+    if holder is None or time.time() - path.stat().st_mtime >= STALE_SECONDS:
+        return None
+    if holder["host"] == socket.gethostname() and not _exists(holder["pid"]):
+        return None
+    return _named(holder)
 
 
 def environment() -> dict[str, Any]:
@@ -116,6 +127,20 @@ def _beats(path: Path, holder: dict[str, Any], *, locked: bool) -> bool:
     if locked and holder["host"] == socket.gethostname():
         return False
     return time.time() - path.stat().st_mtime < STALE_SECONDS
+
+
+def _named(holder: dict[str, Any] | None) -> str:
+    return f"{holder['host']}, process {holder['pid']}" if holder else "another process"
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _beat(path: Path, done: threading.Event) -> None:

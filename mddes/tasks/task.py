@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 PROTOCOL = 1  # raised when the same spec would give another result than before
 
-Record = dict[str, Any]  # flat JSON: key, status "done" or "failed", seconds, worker, the task's labels, its results
+# Flat JSON: key, status "done" or "failed", the task's labels and results; began (Unix time), seconds, worker
+# ("host:process"); of a failed one reason and traceback; `lost`, if earlier attempts were lost with their workers.
+Record = dict[str, Any]
 Shared = Mapping[str, NDArray[Any]]
 TaskFunction = Callable[[Mapping[str, Any], Shared, str], Record]
 
@@ -48,6 +50,18 @@ class Task:
         return {"key": self.key, "status": "failed", "reason": reason, **self.labels}
 
 
+def checked_record(line: Record) -> Record:
+    """Return the line if it is a record as `execute` and `Task.failed` make them.
+
+    Raises:
+        ValueError: it is not.
+    """
+    known = isinstance(line["key"], str) and line.get("status") in ("done", "failed")
+    if not known or (line["status"] == "failed" and not isinstance(line.get("reason"), str)):
+        raise ValueError("no record of a task")
+    return line
+
+
 def _is_json(value: object) -> bool:
     try:
         json.dumps(value, allow_nan=False)
@@ -61,7 +75,7 @@ def execute(task: Task, shared: Shared, device: str) -> Record:
 
     An exception, or a number that is not finite, makes a record of status "failed" with the reason.
     """
-    started = time.perf_counter()
+    began, started = time.time(), time.perf_counter()
     module, _, name = task.function.partition(":")
     try:
         result = getattr(importlib.import_module(module), name)(task.spec, shared, device)
@@ -72,6 +86,7 @@ def execute(task: Task, shared: Shared, device: str) -> Record:
     except Exception as error:  # noqa: BLE001  a candidate's failure is a result: recorded, ranked worst, never raised
         record = task.failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
         record["traceback"] = traceback.format_exc()
+    record["began"] = round(began, 3)
     record["seconds"] = round(time.perf_counter() - started, 3)
     record["worker"] = f"{socket.gethostname()}:{os.getpid()}"
     return record

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=mddes
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=32
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:TERM@120
+#
+# One search on the nodes of a SLURM allocation: sbatch docs/cluster/slurm.sh search --dataset mnist --pixels 1 --out DIR
+# What follows the file's name are arguments of mddes; DIR must be on storage that all nodes share. Two minutes before
+# the time is up the driver stops cleanly; `sbatch docs/cluster/slurm.sh resume DIR/RUN` goes on.
+set -euo pipefail
+
+head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+port=$((20000 + SLURM_JOB_ID % 20000))
+address="$head:$port"
+
+srun --nodes=1 --ntasks=1 --nodelist="$head" \
+    ray start --head --port="$port" --num-cpus="$SLURM_CPUS_PER_TASK" --block &
+sleep 15
+if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+    srun --nodes="$((SLURM_JOB_NUM_NODES - 1))" --ntasks="$((SLURM_JOB_NUM_NODES - 1))" --exclude="$head" \
+        ray start --address="$address" --num-cpus="$SLURM_CPUS_PER_TASK" --block &
+fi
+
+mddes "$@" --ray-address "$address" &
+driver=$!
+trap 'kill -TERM "$driver"' TERM
+status=0
+wait "$driver" || status=$?
+if [ "$status" -gt 128 ] && kill -0 "$driver" 2>/dev/null; then # the wait ended with the signal, not with the driver
+    status=0
+    wait "$driver" || status=$?
+fi
+exit "$status"
