@@ -146,8 +146,10 @@ def _start_ray(workers: int | None, address: str | None, cpus_per_worker: float,
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        where = "Ray does not start here" if address is None else f"no Ray cluster answers at {address!r}"
-        raise InputError(f"{where}: {reason}") from error
+        if address is None:
+            raise InputError(f"Ray does not start here: {reason}") from error
+        hint = "does it run, and is RAY_AUTH_MODE (token or disabled) here what it is there?"
+        raise InputError(f"no Ray cluster answers at {address!r}: {reason}; {hint}") from error
     finally:
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
