@@ -63,7 +63,7 @@ def test_a_worker_for_which_there_can_be_no_room_is_refused(ray_session: None) -
             pool.run([Task("cases:double", {"number": 1})], SHARED)
 
 
-def test_workers_that_die_as_they_start_stop_the_run(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_fail_as_they_start_stop_the_run(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from mddes.tasks import ray_pool
 
     class Stillborn:
@@ -74,7 +74,10 @@ def test_workers_that_die_as_they_start_stop_the_run(ray_session: None, monkeypa
             """Never reached."""
 
     monkeypatch.setattr(ray_pool, "RayWorker", Stillborn)
-    with ray_pool.RayPool(2) as pool, pytest.raises(RunStopped, match=r"3 workers in a row died .*no such module here"):
+    with (
+        ray_pool.RayPool(2) as pool,
+        pytest.raises(RunStopped, match=r"3 workers in a row failed .*no such module here"),
+    ):
         list(pool.run([Task("cases:double", {"number": 1})], SHARED))
 
 

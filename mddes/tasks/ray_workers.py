@@ -27,7 +27,7 @@ from mddes.threads import one_thread
 from mddes.writing import replace_file
 
 TICK_SECONDS = 5.0  # how often the cluster is asked whether it has grown
-START_FAILURES = 3  # workers in a row that died before they were there
+START_FAILURES = 3  # workers in a row that raised before they were there
 LOG_BYTES = 20_000
 LOG_SECONDS = 10.0  # how long the end of a run waits for logs
 
@@ -86,7 +86,7 @@ class RayWorkers:
         self._busy: dict[Any, Worker] = {}  # reference of a record -> worker
         self._reading: dict[Any, Place] = {}  # reference of a lost worker's last words -> where it was
         self._born = self._failed_starts = 0
-        self._alone_since = time.monotonic()
+        self._alone_since, self._look_next = time.monotonic(), 0.0
         self._fill()
 
     def idle(self) -> list[Worker]:
@@ -107,17 +107,24 @@ class RayWorkers:
         """Return what is new, after at most so many seconds; see `Transport.wait`."""
         until = time.monotonic() + (float("inf") if seconds is None else seconds)
         while True:
+            self._look_around()
             tick = max(0.0, min(TICK_SECONDS, until - time.monotonic()))
-            references = [*self._busy, *self._starting, *self._reading]
-            ready, _ = ray.wait(references, num_returns=1, timeout=tick)
+            ready, _ = ray.wait([*self._busy, *self._starting, *self._reading], num_returns=1, timeout=tick)
             events = [event for reference in ready for event in self._events(reference)]
             if events or time.monotonic() >= until:
                 return events
-            self._fill()
-            if self._places:
-                self._alone_since = time.monotonic()
-            elif time.monotonic() - self._alone_since > self._patience:
-                raise RunStopped(f"Ray has had no room for a worker for {self._patience:.0f} s")
+
+    def _look_around(self) -> None:
+        """Every few seconds: has the cluster grown, and is anybody there?"""
+        now = time.monotonic()
+        if now < self._look_next:
+            return
+        self._look_next = now + TICK_SECONDS
+        self._fill()
+        if self._places:
+            self._alone_since = now
+        elif now - self._alone_since > self._patience:
+            raise RunStopped(f"no worker has come up for {self._patience:.0f} s: is there room for one?")
 
     def close(self) -> None:
         """End all workers; wait a little for the logs of lost ones."""
@@ -146,9 +153,9 @@ class RayWorkers:
         try:
             place: Place = ray.get(reference)
         except RayError as error:
-            self._failed_starts += 1
+            self._failed_starts += getattr(error, "actor_init_failed", False)  # else its node left, or it was killed
             if self._failed_starts >= START_FAILURES:
-                message = f"{START_FAILURES} workers in a row died as they started: {_one_line(error)}"
+                message = f"{START_FAILURES} workers in a row failed as they started: {_one_line(error)}"
                 raise RunStopped(message) from error
             self._bury(number, None, "")
             return Died(Worker(number), _one_line(error))
