@@ -50,6 +50,8 @@ def main() -> None:
         rows.append(row(pixels, results))
         cells = (
             f"{name} {statistics.mean(means):.1f} (sd between searches {statistics.stdev(means):.1f})"
+            if len(means) > 1
+            else f"{name} {means[0]:.1f}"
             for name, means in rows[-1]["means"].items()
         )
         print(f"N_p = {pixels}: " + ", ".join(cells) + f"; n = {given.searches} searches x 5 networks", flush=True)

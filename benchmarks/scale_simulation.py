@@ -16,7 +16,6 @@ import random
 import shutil
 import tempfile
 import time
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,9 @@ def generations(n: int, workers: int, work: Path) -> dict[str, Any]:
         "n": n,
         "workers": workers,
         "popsize": workers,
-        "driver_seconds_a_generation": max(driver),
+        "driver_seconds_a_generation": float(np.mean(driver)),
         "simulated_seconds_a_generation": float(np.mean(simulation)),
-        "driver_share": max(driver) / float(np.mean(simulation)),
+        "driver_share": float(np.sum(driver) / np.sum(simulation)),
         "utilisation": simulated.workers.busy_seconds / (workers * simulated.workers.now),
         "ledger_bytes_a_training": (work / "evaluations.jsonl").stat().st_size / (3 * workers),
     }
@@ -112,7 +111,7 @@ def resume(n: int, work: Path) -> dict[str, Any]:
         filled = time.perf_counter() - started
         started = time.perf_counter()
         with Ledger(path, identity(config, data, None)) as ledger:
-            run_search(data, replace(config, generations=config.generations), ledger, pool(1000))
+            run_search(data, config, ledger, pool(1000))
         took = time.perf_counter() - started
     size = path.stat().st_size
     return {"n": n, "evaluations": EVALUATIONS, "resume_seconds": took, "ledger_bytes": size, "fill_seconds": filled}

@@ -96,7 +96,10 @@ def disturb(driver: subprocess.Popen[bytes], draw: random.Random) -> str | None:
         driver.kill()
         driver.wait()
         return "driver"
-    os.kill(draw.choice(workers), signal.SIGKILL)
+    try:
+        os.kill(draw.choice(workers), signal.SIGKILL)
+    except ProcessLookupError:
+        return None
     return "worker"
 
 
@@ -158,8 +161,12 @@ def main() -> None:
     where = {key: value for key, value in environment().items() if key != "command"}
     write_json(RESULTS / "soak.json", {"environment": where, **result})
     print("\n" + json.dumps(result, indent=1))
-    if not result["identical"]:
+    if not result["identical"] or result["tasks_without_a_record"]:
         raise SystemExit("the result is not that of a quiet run")
+    if result["starts_beyond_the_first"] > result["at_most_in_flight_when_something_was_killed"]:
+        raise SystemExit("something was trained twice that was not in flight")
+    if sum(result["kills"].values()) < given.kills:
+        raise SystemExit("the search was over before the kills were: give it more --generations")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Wa
         Ledger(path, identity(config, data, start)) as ledger,
         Ledger(folder / "victims.jsonl", judged) as victims,  # the search's own holds nothing a test image touched
     ):
-        check_ledger(ledger)
+        check_ledger(path, ledger.records.values(), ledger.events("generation"))
         told = len(ledger.events("generation"))
         if config.generations < told:
             raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")

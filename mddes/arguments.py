@@ -100,9 +100,9 @@ class ResumeCommand:
     time_limit: float | None = None
     """Seconds after which a training's worker is taken for hung and replaced; 0 is never."""
     stragglers: float | None = None
-    """Cancel the last quarter of a generation's trainings when they take so many times the median."""
+    """Cancel the last quarter of a generation's trainings when they take so many times the median; 0 is never."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write the generations from now on to RUN/tensorboard too."""
+    """Write all generations to RUN/tensorboard too, from now on."""
 
 
 @dataclass(frozen=True, kw_only=True)

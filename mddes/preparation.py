@@ -1,5 +1,6 @@
 """What every run needs before it can begin: the data split, the configuration resolved, workers chosen."""
 
+import importlib.util
 import os
 import socket
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ def prepare(config: SearchConfig) -> Prepared:
     """
     device_of(config)
     _check_workers(config)
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise InputError("--tensorboard needs the tensorboard package: pip install 'mddes[tensorboard]'")
     data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
     config = replace(config, data_dir=_absolute(data_dir) if data_dir else None)
     if config.ray_address == "local":
@@ -85,8 +88,13 @@ def local_workers(config: SearchConfig) -> int:
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         room = int(cores / (config.cpus_per_worker or 1))
+    return max(1, min(room, _at_a_time(config)))
+
+
+def _at_a_time(config: SearchConfig) -> int:
+    """Return how many trainings a search has at a time."""
     assert config.popsize is not None, "the configuration is resolved"
-    return max(1, min(room, config.popsize * config.repeats))
+    return config.popsize * config.repeats
 
 
 def make_pool(prepared: Prepared, logs: Path) -> Pool:
@@ -103,6 +111,7 @@ def make_pool(prepared: Prepared, logs: Path) -> Pool:
     parts = (prepared.data.train, prepared.data.held_out, prepared.dataset.train, prepared.dataset.test)
     return RayPool(
         None if on_cluster else local_workers(config),
+        useful=_at_a_time(config),
         device=device_of(config),
         address=config.ray_address,
         cpus_per_worker=config.cpus_per_worker,

@@ -10,6 +10,7 @@ from mddes.bar import duration
 from mddes.errors import InputError
 from mddes.search.config import SearchConfig
 from mddes.search.config_file import read_config
+from mddes.search.evaluation import check_ledger
 from mddes.tasks import Record
 from mddes.tasks.accounts import Accounts, account
 from mddes.tasks.ledger import Content, read
@@ -30,7 +31,8 @@ class Status:
         landed, trainings: of the generation under way, and how many it has.
         finalists, victims: trainings done beside the search's.
         best, mean: the best fitness so far, and the mean of the last generation told.
-        seconds_left: of the search, by its last generations; None before the first, and when it does not run.
+        seconds_left: of the search, by its last generations and its budgets; None when it does not run, before its
+            first generation and after its last.
         last_landed: Unix time at which a training last landed.
         accounts: who trained how much, and what failed.
     """
@@ -85,36 +87,49 @@ def status(run_dir: str | Path) -> Status:
     ledger, victims = (
         read(path) if path.exists() else Content() for path in (folder / "evaluations.jsonl", folder / "victims.jsonl")
     )
+    check_ledger(folder / "evaluations.jsonl", ledger.records.values(), ledger.events)
     told = {event["generation"]: event for event in ledger.events if event.get("event") == "generation"}
     searched = [record for record in ledger.records.values() if record["phase"] == "search"]
     everything = [*ledger.records.values(), *victims.records.values()]
     generations = max(len(told), config.last_generation() if config.popsize else config.generations)
     alive = driver(folder)
-    recent = [told[generation]["seconds"] for generation in sorted(told)[-RECENT:]]
+    after = len(ledger.records) - len(searched)
     return Status(
         run_dir=str(folder),
-        state="running" if alive else "finished" if _finished(folder, config, len(told)) else "stopped",
+        state="running" if alive else "finished" if _finished(folder, config, told) else "stopped",
         driver=alive,
         generation=len(told),
         generations=generations,
         landed=sum(record["generation"] not in told for record in searched),
         trainings=(config.popsize or 0) * config.repeats,
-        finalists=len(ledger.records) - len(searched),
+        finalists=after,
         victims=len(victims.records),
         best=max((event["fitness_best"] for event in told.values()), default=None),
-        mean=told[max(told)]["fitness_mean"] if told else None,
-        seconds_left=mean(recent) * (generations - len(told)) if alive and recent else None,
+        mean=told[max(told)].get("fitness_mean") if told else None,
+        seconds_left=_seconds_left(config, told, generations - len(told)) if alive and not after else None,
         last_landed=max((_landed(record) for record in everything if "began" in record), default=None),
         accounts=account(everything),
     )
 
 
-def _finished(folder: Path, config: SearchConfig, told: int) -> bool:
+def _spent(told: dict[int, Record]) -> float:
+    return float(sum(event["seconds"] for event in told.values()))
+
+
+def _seconds_left(config: SearchConfig, told: dict[int, Record], generations: int) -> float | None:
+    if not told or not generations:
+        return None
+    left = generations * float(mean(told[generation]["seconds"] for generation in sorted(told)[-RECENT:]))
+    return left if config.wall_clock is None else min(left, max(0.0, config.wall_clock - _spent(told)))
+
+
+def _finished(folder: Path, config: SearchConfig, told: dict[int, Record]) -> bool:
     """Return whether the summary is of all that the configuration asks for."""
     summary = read_json(folder / "summary.json")
-    if not isinstance(summary, dict) or summary.get("generations") != told:
+    if not isinstance(summary, dict) or summary.get("generations") != len(told):
         return False
-    return summary.get("stopped_by") == "wall_clock" or told >= config.last_generation()
+    out_of_time = config.wall_clock is not None and _spent(told) >= config.wall_clock
+    return out_of_time or len(told) >= config.last_generation()
 
 
 def _landed(record: Record) -> float:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mddes import RunStopped
 from mddes.tasks import Record, Task
-from mddes.tasks.dispatch import MAX_LOSSES, Limits, Worker, dispatch
+from mddes.tasks.dispatch import MAX_LOSSES, Event, Limits, Worker, dispatch
 from mddes.tasks.simulation import Fate, SimulatedWorkers
 
 Behaviour = Callable[[int, Worker, int], Fate]  # number of the task, worker, how often it was started before
@@ -132,6 +132,16 @@ def test_a_node_that_leaves_costs_no_task_an_attempt() -> None:
     assert sum(len(record.get("lost", [])) for record in records.values()) >= 5
 
 
+def test_a_task_that_takes_its_node_with_it_every_time_is_a_failure() -> None:
+    """A training that brings the whole machine down looks like a node that leaves; it must not go on for ever."""
+    workers = Watched({"a": 1}, lambda number, worker, n: ("land", 1000.0))
+    for i in range(50):
+        workers.leave("a", at=5.0 + 20 * i)
+        workers.join("a", 1, at=6.0 + 20 * i)
+    records = run(workers, numbered(1))
+    assert records[0]["reason"] == "lost with 10 workers, the last time: its node left"
+
+
 def test_a_node_that_joins_gets_work_at_once() -> None:
     workers = Watched({"a": 1}, quiet)
     workers.join("b", 3, at=25.0)
@@ -142,7 +152,7 @@ def test_a_node_that_joins_gets_work_at_once() -> None:
 def test_without_any_worker_the_run_stops() -> None:
     workers = Watched({"a": 1}, quiet)
     workers.leave("a", at=5.0)
-    with pytest.raises(RunStopped, match="no worker is there"):
+    with pytest.raises(RunStopped, match="nothing will ever happen"):
         run(workers, numbered(3))
 
 
@@ -160,6 +170,34 @@ def test_a_straggler_is_cancelled_after_k_medians() -> None:
     assert records[3]["cancelled"] is True
     assert records[3]["reason"] == "cancelled as a straggler after 40 s: the median of the others is 10 s"
     assert sum(record["status"] == "failed" for record in records.values()) == 1
+
+
+def test_failures_do_not_make_others_late() -> None:
+    """Fifteen fail at once; the five that train are no stragglers for it."""
+
+    def behave(number: int, worker: Worker, before: int) -> Fate:
+        return ("land", 0.1 if number < 15 else 30.0)
+
+    workers = Watched({"a": 20}, behave)
+    workers._answer = lambda task: (
+        task.failed("diverged") if task.spec["number"] < 15 else {"key": task.key, "status": "done", **task.labels}
+    )
+    records = run(workers, numbered(20), Limits(stragglers=2.0))
+    assert [records[i]["status"] for i in range(20)] == ["failed"] * 15 + ["done"] * 5
+
+
+def test_what_has_landed_and_waits_to_be_fetched_is_not_late() -> None:
+    """A driver that falls behind, one event at a time, dismisses no worker that has finished in time."""
+
+    class Lagging(Watched):
+        def wait(self, seconds: float | None) -> list[Event]:
+            events = super().wait(seconds)
+            self.now += 1.0  # the driver is busy with each
+            return events
+
+    workers = Lagging({"a": 100}, lambda number, worker, n: ("land", 10.0))
+    records = run(workers, numbered(100), Limits(seconds=35.0))
+    assert not any("lost" in record for record in records.values())
 
 
 def test_no_straggler_before_three_quarters_have_landed() -> None:

@@ -3,6 +3,7 @@
 import json
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import jsonschema
@@ -36,7 +37,8 @@ def test_the_ray_job_s_commands_are_ours() -> None:
     config, _ = parse_search(search[: search.index(";")])
     assert config.ray_address == "auto"
     resume = words[words.index("resume") + 1 :]
-    assert parse(ResumeCommand, "mddes resume", resume[: resume.index(";")]).ray_address == "auto"
+    again = parse(ResumeCommand, "mddes resume", resume[: resume.index(";")])
+    assert (again.ray_address, again.workers) == (config.ray_address, config.workers)
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     volumes = {volume["name"] for volume in head["volumes"]}
     assert {mount["name"] for mount in head["containers"][0]["volumeMounts"]} == volumes
@@ -47,6 +49,7 @@ def test_the_slurm_script_runs_the_driver_and_stops_it_with_the_allocation(tmp_p
     stand_ins = {
         "scontrol": "echo node1; echo node2",
         "srun": "echo srun $@ >> $OUT/calls",
+        "seq": "echo 1",
         "sleep": "exit 0",
         "mddes": 'echo mddes $@ >> $OUT/calls; trap "echo stopped >> $OUT/calls; exit 130" TERM; touch $OUT/there; '
         "while true; do /bin/sleep 0.05; done",
@@ -59,12 +62,15 @@ def test_the_slurm_script_runs_the_driver_and_stops_it_with_the_allocation(tmp_p
         ["bash", str(RECIPES / "slurm.sh"), "search", "--pixels", "1"],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "OUT": str(tmp_path), **slurm},
     )
-    while not (tmp_path / "there").exists():
+    for _ in range(6000):
+        if (tmp_path / "there").exists():
+            break
         assert process.poll() is None
+        time.sleep(0.01)
     process.terminate()
     assert process.wait(timeout=20) == 130
     calls = (tmp_path / "calls").read_text().splitlines()
     assert "mddes search --pixels 1 --ray-address node1:20007" in calls
     assert any("ray start --head --port=20007 --num-cpus=4" in call for call in calls)
-    assert any("--exclude=node1 ray start --address=node1:20007" in call for call in calls)
+    assert any("--cpus-per-task=4 --exclude=node1 ray start --address=node1:20007" in call for call in calls)
     assert calls[-1] == "stopped"

@@ -82,6 +82,28 @@ def test_a_run_that_is_to_be_extended_is_not_finished(finished: SearchResult, tm
     assert (now.state, now.generation, now.generations) == ("stopped", 3, 9)
 
 
+def test_a_budget_of_time(finished: SearchResult, tmp_path: Path) -> None:
+    """It bounds the time left; a run that it ended is finished, and no more so when it was given more time."""
+    folder = cut(finished, tmp_path, 1 + 5 + 2)
+    (folder / LEASE).write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    config = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(config + "wall_clock = 0.001\n")
+    assert mddes.status(folder).seconds_left == 0.0
+    (folder / LEASE).unlink()
+    (folder / "summary.json").write_text(json.dumps({"generations": 1, "stopped_by": "wall_clock"}))
+    assert mddes.status(folder).state == "finished"
+    (folder / "config.toml").write_text(config + "wall_clock = 1000000.0\n")
+    assert mddes.status(folder).state == "stopped"
+
+
+def test_a_damaged_ledger_is_one_clear_error(finished: SearchResult, tmp_path: Path) -> None:
+    folder = cut(finished, tmp_path, 3)
+    with (folder / "evaluations.jsonl").open("a") as ledger:
+        ledger.write('{"key": "abc", "status": "done"}\n')
+    with pytest.raises(InputError, match="record abc has no valid phase"):
+        mddes.status(folder)
+
+
 def test_a_run_that_has_only_just_begun(finished: SearchResult, tmp_path: Path) -> None:
     folder = cut(finished, tmp_path, 1)
     now = mddes.status(folder)
@@ -151,9 +173,10 @@ def test_tensorboard_gets_every_generation_once(tmp_path: Path) -> None:
 
 
 def test_without_tensorboard_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InputError, match=r"pip install 'mddes\[tensorboard\]'"), scalars(tmp_path, wanted=True):
-        pass
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'mddes\[tensorboard\]'"):
+        mddes.search(tiny_config(tmp_path, tensorboard=True))
+    assert list(tmp_path.iterdir()) == [], "before anything is written"
     with scalars(tmp_path, wanted=False) as tell:
         tell({"event": "generation", "generation": 0})
     assert list(tmp_path.iterdir()) == []

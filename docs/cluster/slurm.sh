@@ -15,20 +15,26 @@ head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 port=$((20000 + SLURM_JOB_ID % 20000))
 address="$head:$port"
 
-srun --nodes=1 --ntasks=1 --nodelist="$head" \
+# srun does not take over --cpus-per-task from sbatch (SLURM 22.05 and newer).
+srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --nodelist="$head" \
     ray start --head --port="$port" --num-cpus="$SLURM_CPUS_PER_TASK" --block &
-sleep 15
+for _ in $(seq 120); do # until the head answers
+    if (exec 3<>"/dev/tcp/$head/$port") 2>/dev/null; then break; fi
+    sleep 1
+done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
-    srun --nodes="$((SLURM_JOB_NUM_NODES - 1))" --ntasks="$((SLURM_JOB_NUM_NODES - 1))" --exclude="$head" \
+    srun --nodes="$((SLURM_JOB_NUM_NODES - 1))" --ntasks="$((SLURM_JOB_NUM_NODES - 1))" \
+        --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$head" \
         ray start --address="$address" --num-cpus="$SLURM_CPUS_PER_TASK" --block &
 fi
 
+driver=
+trap '[ -z "$driver" ] || kill -TERM "$driver"' TERM
 mddes "$@" --ray-address "$address" &
 driver=$!
-trap 'kill -TERM "$driver"' TERM
 status=0
 wait "$driver" || status=$?
-if [ "$status" -gt 128 ] && kill -0 "$driver" 2>/dev/null; then # the wait ended with the signal, not with the driver
+if [ "$status" -gt 128 ]; then # perhaps the wait ended with the signal, and not with the driver
     status=0
     wait "$driver" || status=$?
 fi

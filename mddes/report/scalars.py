@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mddes.errors import InputError
 from mddes.tasks import Record
 
 NO_CURVES = ("event", "generation")
@@ -16,17 +15,12 @@ def scalars(run_dir: Path, *, wanted: bool) -> Iterator[Callable[[Record], None]
 
     The curves lie in `run_dir/tensorboard`, by generation. What was written before is written anew, so that a run
     that was resumed, or that asks for them late, has them whole.
-
-    Raises:
-        InputError: the tensorboard package is not installed.
     """
     if not wanted:
         yield lambda _: None
         return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError("--tensorboard needs the tensorboard package: pip install 'mddes[tensorboard]'") from None
+    from torch.utils.tensorboard import SummaryWriter
+
     folder = run_dir / "tensorboard"
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()

@@ -19,6 +19,7 @@ from mddes.search.divergence import DISCRIMINATORS
 from mddes.search.encoding import COLLISIONS, Encoding
 from mddes.search.fitness import MISMATCHES
 from mddes.search.strategy import DIAGONAL_FROM, default_popsize
+from mddes.tasks.task import PROTOCOL
 from mddes.training import Recipe, default_schedule
 
 
@@ -124,7 +125,7 @@ class WinnerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeSettings:
-    """Where it runs. Of this only the device changes the result, in its last digits, and a cancelled straggler."""
+    """Where it runs. Of this the device changes the result, in its last digits; and what is given up for being late."""
 
     workers: Literal["auto"] | int = "auto"
     """Worker processes (Ray); auto is one per core, or per GPU. 0 runs in this process, without Ray."""
@@ -142,8 +143,8 @@ class ComputeSettings:
     """MB of shared memory for the images, when Ray is started here; default what they need."""
     time_limit: float = 7200.0
     """Seconds after which a training's worker is taken for hung and replaced (not with --workers 0); 0 is never."""
-    stragglers: float | None = None
-    """Cancel the last quarter of a generation's trainings when they take so many times the median; default never."""
+    stragglers: float = 0.0
+    """Cancel the last quarter of a generation's trainings when they take so many times the median; 0 is never."""
     tensorboard: bool = False
     """Write the generations to RUN/tensorboard too (needs the extra: pip install 'mddes[tensorboard]')."""
     out: str = "runs"
@@ -185,7 +186,7 @@ AT_LEAST = {
     "gpus_per_worker": 0,
     "object_store": 80,
     "time_limit": 0,
-    "stragglers": 1,
+    "stragglers": 0,
 }
 AT_MOST = {"sigma0": 1, "max_failures": 1}
 ABOVE_ZERO = ("sigma0", "wall_clock")
@@ -327,7 +328,8 @@ def identity(config: SearchConfig, data: SearchData, start: Perturbation | None)
     """Return what defines a run: the resolved settings that shape its course, its images by hash, its start."""
     loose = {*BUDGETS, *CIRCUMSTANCES, "dataset", "train_size", "start", "victim_seeds"}
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in loose}
-    return {**settings, "data": data.digest(), "start": start.change() if start else None}
+    poison = start.change() if start else None
+    return {**settings, "protocol": PROTOCOL, "data": data.digest(), "start": poison}
 
 
 def _fits(value: object, hint: Any) -> bool:

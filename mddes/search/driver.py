@@ -121,8 +121,7 @@ class _Search:
         self.encoding = config.encoding(data.train.shape, data.train.num_classes)
         self.evaluator = Evaluator(data, config.fitness_settings(), ledger, pool)
         self.told = {event["generation"]: event for event in ledger.events("generation")}
-        found = (record for record in ledger.records.values() if record["phase"] == "search")
-        self.recorded = {_place(record): record for record in found}
+        self.recorded = {_place(r): r for r in ledger.records.values() if r["phase"] == "search"}
         self.table = ledger.path.with_name("generations.csv")
         self.candidates: list[Candidate] = []
         self.best: float | None = None
@@ -153,15 +152,12 @@ class _Search:
             record = self.recorded.get(place)
             if record is not None:
                 self._compare(x[place[1]], np.array(record["asked"]), generation)
-            if record is not None and (told or record["status"] == "done"):  # a failure that was told stands
-                self.on_progress(progress.add(record))
+            if record is not None and (told or record["status"] == "done" or record.get("cancelled")):
+                self.on_progress(progress.add(record))  # a failure stands if it was told, or was the clock's decision
             else:
-                missing.append(self._task(place, x[place[1]], record))
-        new = self.evaluator.run(
-            missing,
-            stragglers=self.config.stragglers,
-            on_record=lambda record: self.on_progress(progress.add(record)),
-        )
+                missing.append(self._task(place, x[place[1]]))
+        late = self.config.stragglers or None
+        new = self.evaluator.run(missing, stragglers=late, on_record=lambda r: self.on_progress(progress.add(r)))
         self.recorded |= {_place(record): record for record in new}
         records = [self.recorded[place] for place in places]
         failed = [record for record in records if record["status"] == "failed"]
@@ -185,9 +181,11 @@ class _Search:
             write_generations(self.ledger, self.table)
         return self.told[generation]
 
-    def _task(self, place: Place, vector: NDArray[np.float64], record: Record | None) -> Task:
-        """Return one training; where the ledger has it as failed, its perturbation is the recorded one."""
+    def _task(self, place: Place, vector: NDArray[np.float64]) -> Task:
+        """Return one training; where the ledger knows the candidate, its perturbation is the recorded one."""
         generation, i, repeat = place
+        known = (self.recorded.get((generation, i, r)) for r in range(self.config.repeats))
+        record = next(filter(None, known), None)
         perturbation = Perturbation.from_change(record["perturbation"]) if record else self.encoding.decode(vector)
         seed = derive(self.config.seed, "train", generation, repeat)
         where = {"phase": "search", "generation": generation, "candidate": i, "repeat": repeat}

@@ -1,6 +1,7 @@
 """Evaluations as tasks: what one training of a search depends on, and the one place that runs them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mddes.data import SearchData, shared_arrays
@@ -22,8 +23,8 @@ def evaluation_task(
     return Task("mddes.search.fitness:evaluate", {**settings, **own}, digest, {**own, **(notes or {})})
 
 
-def check_ledger(ledger: Ledger) -> None:
-    """Check that what the driver will read from a ledger is there.
+def check_ledger(path: Path, records: Iterable[Record], events: Iterable[Record]) -> None:
+    """Check that what will be read from a search's ledger is there.
 
     Raises:
         InputError: a record or an event of a search lacks something, or has it in another form.
@@ -32,7 +33,7 @@ def check_ledger(ledger: Ledger) -> None:
     def number(line: Record, name: str) -> bool:
         return isinstance(line.get(name), int | float) and not isinstance(line[name], bool)
 
-    for record in ledger.records.values():
+    for record in records:
         wanted = {
             "phase": record.get("phase") in ("search", "finalists"),
             "perturbation": isinstance(record.get("perturbation"), dict),
@@ -42,10 +43,11 @@ def check_ledger(ledger: Ledger) -> None:
             wanted |= {name: isinstance(record.get(name), int) for name in ("generation", "candidate", "repeat")}
             wanted["asked"] = isinstance(record.get("asked"), list)
         if damaged := [name for name, good in wanted.items() if not good]:
-            raise InputError(f"{ledger.path} is damaged: record {record['key'][:12]} has no valid {damaged[0]}")
-    for event in ledger.events("generation"):
-        if not (isinstance(event.get("generation"), int) and number(event, "seconds")):
-            raise InputError(f"{ledger.path} is damaged: an event has no valid generation and seconds")
+            raise InputError(f"{path} is damaged: record {record['key'][:12]} has no valid {damaged[0]}")
+    for event in events:
+        sound = isinstance(event.get("generation"), int) and number(event, "seconds")
+        if event["event"] == "generation" and not (sound and number(event, "fitness_best")):
+            raise InputError(f"{path} is damaged: a generation's event lacks its number, seconds or fitness")
 
 
 class Evaluator:

@@ -3,7 +3,8 @@
 It knows no ray: transport and clock are injected, and a test or a simulation can be either. One task is in flight per
 worker, and only a worker that has said it is there gets one. A task whose worker died, or that ran past its limit,
 goes to another worker, on another node if there is one; after three workers the task itself is blamed and recorded as
-failed. A node that left is no fault of the task. Once most tasks have landed, stragglers may be cancelled.
+failed. A node that left is no fault of the task, unless it happens again and again. Once most tasks have landed,
+stragglers may be cancelled.
 """
 
 import statistics
@@ -16,6 +17,7 @@ from typing import Protocol
 from mddes.tasks.task import Record, Task
 
 MAX_LOSSES = 3  # so many workers a task may take with it
+MAX_DEPARTURES = 10  # so many times it may be lost at all, with nodes that left too: it may be what takes them down
 MOST = 0.75  # the share of tasks that must have landed before a straggler is one
 
 
@@ -79,7 +81,7 @@ class Limits:
 
     Attributes:
         seconds: a task may run so long; its worker is taken for hung after that. None: for ever.
-        stragglers: once three quarters of all tasks have landed, cancel one that runs longer than so many times the
+        stragglers: once three quarters of all tasks have been done, cancel one that runs longer than so many times the
             median of those that landed, and record it as failed. None: never.
     """
 
@@ -87,13 +89,10 @@ class Limits:
     stragglers: float | None = None
 
 
-NO_LIMITS = Limits()
-
-
 def dispatch(
     tasks: Sequence[Task],
     transport: Transport,
-    limits: Limits = Limits(),
+    limits: Limits,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Record]:
     """Yield one record per task as they land; `lost` in a record names what became of earlier attempts."""
@@ -127,9 +126,11 @@ class _Dispatch:
     def run(self) -> Iterator[Record]:
         while self.waiting or self.running:
             self._assign()
-            for event in self.transport.wait(self._patience()):
+            events = self.transport.wait(self._patience())
+            for event in events:
                 yield from self._handle(event)
-            yield from self._dismiss_late()
+            if not events:  # what has landed, and is only to be fetched, is not late
+                yield from self._dismiss_late()
 
     def _assign(self) -> None:
         held: list[Task] = []
@@ -163,7 +164,8 @@ class _Dispatch:
             return
         self.idle.append(worker)
         if isinstance(event, Landed) and run:
-            self.durations.append(self.clock() - run.since)
+            if event.record["status"] == "done":
+                self.durations.append(self.clock() - run.since)
             yield self._noted(run.task, event.record)
 
     def _limit(self) -> tuple[float, bool]:
@@ -203,10 +205,10 @@ class _Dispatch:
     def _lost(self, task: Task, loss: _Loss) -> Iterator[Record]:
         losses = self.losses.setdefault(task.key, [])
         losses.append(loss)
-        if sum(each.counts for each in losses) < MAX_LOSSES:
+        if sum(each.counts for each in losses) < MAX_LOSSES and len(losses) < MAX_DEPARTURES:
             self.waiting.appendleft(task)
         else:
-            yield self._noted(task, task.failed(f"lost with {MAX_LOSSES} workers, the last time: {loss.reason}"))
+            yield self._noted(task, task.failed(f"lost with {len(losses)} workers, the last time: {loss.reason}"))
 
     def _noted(self, task: Task, record: Record) -> Record:
         losses = self.losses.get(task.key)

@@ -7,6 +7,7 @@ without a copy. The workers are `ray_workers.py`'s business; who gets which task
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ class RayPool:
     Args:
         workers: how many; None takes one per `cpus_per_worker` (or `gpus_per_worker` on a GPU) of what Ray has, and
             more as nodes join.
+        useful: how many can be busy at a time: None never takes more.
         device: "cpu" or "cuda".
         address: of a running cluster ("auto", "host:port"); None starts Ray on this machine and stops it at the end.
         cpus_per_worker, gpus_per_worker: what Ray reserves for each.
@@ -56,6 +58,7 @@ class RayPool:
         self,
         workers: int | None,
         *,
+        useful: int | None = None,
         device: str = "cpu",
         address: str | None = None,
         cpus_per_worker: float = 1,
@@ -67,7 +70,13 @@ class RayPool:
         logs: Path | None = None,
     ) -> None:
         gpus = (1 if device == "cuda" else 0) if gpus_per_worker is None else gpus_per_worker
-        self._wanted, self._address, self._time_limit, self._logs = workers, address, time_limit, logs
+        self._wanted, self._useful, self._address, self._time_limit, self._logs = (
+            workers,
+            useful,
+            address,
+            time_limit,
+            logs,
+        )
         self._device, self._cpus, self._gpus, self._placement = device, cpus_per_worker, gpus, placement
         self._store_bytes = STORE_BYTES + 2 * data_bytes if store_bytes is None else store_bytes
         self._owns_ray = False
@@ -89,10 +98,12 @@ class RayPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._workers is not None:
-            self._workers.close()
-        if self._owns_ray:
-            ray.shutdown()
+        try:
+            if self._workers is not None:
+                self._workers.close()
+        finally:
+            if self._owns_ray:
+                ray.shutdown()
 
     def _start(self) -> RayWorkers:
         self._owns_ray = not ray.is_initialized()
@@ -112,7 +123,9 @@ class RayPool:
 
     def _target(self) -> int:
         """Return how many workers there should be now."""
-        return max(1, self._room()) if self._wanted is None else self._wanted
+        if self._wanted is not None:
+            return self._wanted
+        return max(1, min(self._room(), self._useful or sys.maxsize))
 
     def _room(self) -> int:
         """Return how many workers fit on the nodes that are there."""

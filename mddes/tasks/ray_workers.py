@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mddes.errors import RunStopped
@@ -27,7 +27,7 @@ from mddes.threads import one_thread
 from mddes.writing import replace_file
 
 TICK_SECONDS = 5.0  # how often the cluster is asked whether it has grown
-START_FAILURES = 3  # workers in a row that raised before they were there
+START_FAILURES = 3  # workers in a row that died before they were there, while there is no other
 LOG_BYTES = 20_000
 LOG_SECONDS = 10.0  # how long the end of a run waits for logs
 
@@ -101,7 +101,7 @@ class RayWorkers:
         """End a busy worker and start another."""
         for reference in [reference for reference, busy in self._busy.items() if busy == worker]:
             del self._busy[reference]
-        self._bury(worker.number, worker, reason, hung=True)
+        self._bury(worker, reason, hung=True)
 
     def wait(self, seconds: float | None) -> list[Event]:
         """Return what is new, after at most so many seconds; see `Transport.wait`."""
@@ -109,10 +109,19 @@ class RayWorkers:
         while True:
             self._look_around()
             tick = max(0.0, min(TICK_SECONDS, until - time.monotonic()))
-            ready, _ = ray.wait([*self._busy, *self._starting, *self._reading], num_returns=1, timeout=tick)
+            ready = self._ready(tick)
             events = [event for reference in ready for event in self._events(reference)]
             if events or time.monotonic() >= until:
                 return events
+
+    def _ready(self, seconds: float) -> list[Any]:
+        """Wait for the first answer, and return all that are there."""
+        references = [*self._starting, *self._reading, *self._busy]
+        ready, waiting = ray.wait(references, num_returns=1, timeout=seconds)
+        if ready and waiting:
+            more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            ready += more
+        return ready
 
     def _look_around(self) -> None:
         """Every few seconds: has the cluster grown, and is anybody there?"""
@@ -133,7 +142,8 @@ class RayWorkers:
         if self._reading:
             ready, _ = ray.wait([*self._reading], num_returns=len(self._reading), timeout=LOG_SECONDS)
             for reference in ready:
-                self._save_log(reference)
+                with suppress(OSError):  # a full disk has been told of already
+                    self._save_log(reference)
 
     def _fill(self) -> None:
         for _ in range(self._wanted() - len(self._actors)):
@@ -153,11 +163,11 @@ class RayWorkers:
         try:
             place: Place = ray.get(reference)
         except RayError as error:
-            self._failed_starts += getattr(error, "actor_init_failed", False)  # else its node left, or it was killed
-            if self._failed_starts >= START_FAILURES:
-                message = f"{START_FAILURES} workers in a row failed as they started: {_one_line(error)}"
+            self._failed_starts += 1
+            if self._failed_starts >= START_FAILURES and not self._places:
+                message = f"{self._failed_starts} workers in a row died as they started: {_one_line(error)}"
                 raise RunStopped(message) from error
-            self._bury(number, None, "")
+            ray.kill(self._actors.pop(number))  # another is started at the next look around
             return Died(Worker(number), _one_line(error))
         self._failed_starts = 0
         worker = Worker(number, place.node)
@@ -169,20 +179,19 @@ class RayWorkers:
         try:
             return Landed(worker, ray.get(reference))
         except RayError as error:
-            gone = worker.node not in nodes()
+            gone = isinstance(error, ActorUnavailableError) or worker.node not in nodes()
             reason = f"its node left: {_one_line(error)}" if gone else _one_line(error)
-            self._bury(worker.number, worker, reason)
+            self._bury(worker, reason)
             return Died(worker, reason, with_its_node=gone)
 
-    def _bury(self, number: int, worker: Worker | None, reason: str, *, hung: bool = False) -> None:
-        """Forget a worker, see to its log, and start another."""
-        ray.kill(self._actors.pop(number))
-        if worker:
-            place = self._places.pop(worker)
-            head = f"worker {number}, process {place.process} on {place.host}\n{reason}\n\n"
-            there = NodeAffinitySchedulingStrategy(place.node, soft=False)
-            last_words = ray.remote(num_cpus=0, max_retries=0)(_last_words).options(scheduling_strategy=there)
-            self._reading[last_words.remote(place, head, hung)] = place
+    def _bury(self, worker: Worker, reason: str, *, hung: bool = False) -> None:
+        """Forget a worker, see to its last words, and start another."""
+        ray.kill(self._actors.pop(worker.number))
+        place = self._places.pop(worker)
+        head = f"worker {worker.number}, process {place.process} on {place.host}\n{reason}\n\n"
+        there = NodeAffinitySchedulingStrategy(place.node, soft=False)
+        last_words = ray.remote(num_cpus=0, max_retries=0)(_last_words).options(scheduling_strategy=there)
+        self._reading[last_words.remote(place, head, hung)] = place
         self._fill()
 
     def _save_log(self, reference: Any) -> None:

@@ -47,7 +47,7 @@ class SimulatedWorkers:
         self._numbers, self._order = itertools.count(1), itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], list[Event]]]] = []
         self._there: dict[Worker, Task | None] = {}
-        self._nodes: set[str] = set()
+        self._nodes: dict[str, int] = {}  # name -> which of its stays this is
         for node, workers in nodes.items():
             self.join(node, workers, at=0.0)
 
@@ -55,7 +55,7 @@ class SimulatedWorkers:
         """Let a node with so many workers join at some time."""
 
         def happen() -> list[Event]:
-            self._nodes.add(node)
+            self._nodes[node] = next(self._numbers)
             for _ in range(workers):
                 self._hire(node)
             return []
@@ -66,7 +66,7 @@ class SimulatedWorkers:
         """Let a node leave at some time, with its workers."""
 
         def happen() -> list[Event]:
-            self._nodes.discard(node)
+            self._nodes.pop(node, None)
             gone = [worker for worker in self._there if worker.node == node]
             for worker in gone:
                 del self._there[worker]
@@ -114,7 +114,7 @@ class SimulatedWorkers:
             if events := happen():
                 return events
         if until == float("inf"):
-            raise RunStopped("no worker is there, and none will come")
+            raise RunStopped("nothing will ever happen: no worker is there, or all hang")
         self.now = until
         return []
 
@@ -127,10 +127,10 @@ class SimulatedWorkers:
             self._hire(worker.node)
 
     def _hire(self, node: str) -> None:
-        worker = Worker(next(self._numbers), node)
+        worker, stay = Worker(next(self._numbers), node), self._nodes[node]
 
         def happen() -> list[Event]:
-            if node not in self._nodes:
+            if self._nodes.get(node) != stay:
                 return []
             self._there[worker] = None
             return [Joined(worker)]
