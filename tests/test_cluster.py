@@ -61,7 +61,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def longest(tmp_path_factory: pytest.TempPathFactory) -> float:
     """Return how long one training takes here, about."""
     result = mddes.search(tiny_config(tmp_path_factory.mktemp("timed"), **CAUGHT | {"generations": 1}))
-    return max(line["seconds"] for line in lines(result.run_dir / "evaluations.jsonl") if "key" in line)
+    return max(float(line["seconds"]) for line in lines(result.run_dir / "evaluations.jsonl") if "key" in line)
 
 
 def search_on(nodes: Nodes, out: Path, **changes: Any) -> "subprocess.Popen[str]":

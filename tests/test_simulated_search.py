@@ -99,16 +99,9 @@ def test_repeats_of_one_candidate_have_one_perturbation(tmp_path: Path) -> None:
     search(tmp_path / "l.jsonl", quiet, generations=1)
     text = (tmp_path / "l.jsonl").read_text().splitlines()
     first = next(line for line in lines(tmp_path / "l.jsonl") if line.get("repeat") == 0 and line["candidate"] == 3)
-    other = first["perturbation"] | {
-        "rows": [[(row + 1) % 8 for row in rows] for rows in first["perturbation"]["rows"]]
-    }
-    kept = [text[0]]
-    for line in map(str, text[1:]):
-        if first["key"] in line:
-            import json
-
-            kept.append(json.dumps(first | {"perturbation": other}))
-    (tmp_path / "l.jsonl").write_text("\n".join(kept) + "\n")
+    moved = [[(row + 1) % 8 for row in rows] for rows in first["perturbation"]["rows"]]
+    other = first["perturbation"] | {"rows": moved}
+    (tmp_path / "l.jsonl").write_text(f"{text[0]}\n{json.dumps(first | {'perturbation': other})}\n")
     search(tmp_path / "l.jsonl", quiet, generations=1)
     repeats = [line for line in lines(tmp_path / "l.jsonl") if line.get("candidate") == 3 and line["phase"] == "search"]
     assert [line["perturbation"] for line in repeats] == [other] * 2
