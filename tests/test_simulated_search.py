@@ -1,5 +1,6 @@
 """The real driver and ledger with simulated workers: what happens to workers does not change what is found."""
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
