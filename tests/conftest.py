@@ -1,6 +1,7 @@
 """Fixtures: real data when it is there, one Ray session for all tests that need it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 hypothesis.settings.register_profile("mddes", deadline=None)  # a test's speed depends on who shares the machine
 hypothesis.settings.load_profile("mddes")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background jobs; tests send it to children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 
