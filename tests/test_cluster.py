@@ -45,7 +45,8 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes() -> Iterator[Nodes]:
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers know the tests' own task functions
     nodes = Nodes()
     yield nodes
     nodes.cluster.shutdown()  # type: ignore[no-untyped-call]
@@ -171,7 +172,7 @@ with RayPool(4, address=sys.argv[1]) as pool:
 
 
 def test_the_images_travel_once_to_each_node(nodes: Nodes) -> None:
-    """Four workers on two nodes: three copies in all (one is the driver's), none of them private to a worker."""
+    """Four workers on two nodes: a copy on each, and one where the driver is if that is a third; none is private."""
     nodes.add(cpus=2)
     nodes.add(cpus=2)
     done = subprocess.run(
@@ -179,13 +180,14 @@ def test_the_images_travel_once_to_each_node(nodes: Nodes) -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        timeout=300,
     )
-    assert done.stdout == "3\n4 False\n"
+    assert done.stdout in ("2\n4 False\n", "3\n4 False\n")
 
 
 def test_images_that_do_not_fit_the_cluster_s_store(nodes: Nodes) -> None:
     code = ONE_COPY.replace("30 * 2**20", "300 * 2**20")
-    done = subprocess.run([sys.executable, "-c", code, nodes.address], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, nodes.address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1
-    assert "InputError: the images do not fit into Ray's object store" in done.stderr
+    assert "InputError: the images (300 MB) do not fit into Ray's object store (100 MB)" in done.stderr

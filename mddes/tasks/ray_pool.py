@@ -20,7 +20,6 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
 from mddes.errors import InputError
 from mddes.tasks.dispatch import Limits, dispatch
@@ -133,17 +132,22 @@ class RayPool:
         return sum(int(min((have.get(kind, 0.0) / n for kind, n in needs), default=1)) for have in nodes().values())
 
     def _references(self, shared: Shared) -> dict[str, Any]:
-        for name, array in shared.items():
-            if name not in self._put or self._put[name][0] is not array:
-                try:
-                    self._put[name] = (array, ray.put(array))
-                except (ObjectStoreFullError, OutOfDiskError) as error:
-                    raise InputError(
-                        f"the images do not fit into Ray's object store: use --object-store with more than "
-                        f"{STORE_BYTES // 2**20 + sum(a.nbytes for a in shared.values()) // 2**20} MB, or start the "
-                        "cluster's nodes with a larger --object-store-memory"
-                    ) from error
+        new = {
+            name: array for name, array in shared.items() if name not in self._put or self._put[name][0] is not array
+        }
+        self._check_store(sum(array.nbytes for array in new.values()))
+        self._put |= {name: (array, ray.put(array)) for name, array in new.items()}
         return {name: self._put[name][1] for name in shared}
+
+    def _check_store(self, new_bytes: int) -> None:
+        """Refuse images for which a node's object store has no room: Ray would wait for it for ever."""
+        needed = new_bytes + sum(array.nbytes for array, _ in self._put.values())
+        room = min(node.get("object_store_memory", float("inf")) for node in nodes().values())
+        if needed > room:
+            raise InputError(
+                f"the images ({needed / 2**20:.0f} MB) do not fit into Ray's object store ({room / 2**20:.0f} MB): use "
+                "--object-store, or start the cluster's nodes with a larger --object-store-memory"
+            )
 
 
 def _start_ray(workers: int | None, address: str | None, cpus_per_worker: float, store_bytes: int) -> None:
