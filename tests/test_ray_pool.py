@@ -76,7 +76,7 @@ def test_workers_that_fail_as_they_start_stop_the_run(ray_session: None, monkeyp
     monkeypatch.setattr(ray_pool, "RayWorker", Stillborn)
     with (
         ray_pool.RayPool(2) as pool,
-        pytest.raises(RunStopped, match=r"3 workers in a row failed .*no such module here"),
+        pytest.raises(RunStopped, match=r"3 workers in a row died .*no such module here"),
     ):
         list(pool.run([Task("cases:double", {"number": 1})], SHARED))
 

@@ -7,6 +7,7 @@ to its standard error is copied from its node into the run's folder.
 """
 
 import os
+import re
 import signal
 import socket
 import time
@@ -117,6 +118,9 @@ class RayWorkers:
     def _ready(self, seconds: float) -> list[Any]:
         """Wait for the first answer, and return all that are there."""
         references = [*self._starting, *self._reading, *self._busy]
+        if not references:  # all that were starting have died; others are started at the next look around
+            time.sleep(seconds)
+            return []
         ready, waiting = ray.wait(references, num_returns=1, timeout=seconds)
         if ready and waiting:
             more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
@@ -226,4 +230,4 @@ def nodes() -> dict[str, dict[str, float]]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:500]  # without Ray's colours
