@@ -247,7 +247,8 @@ def test_what_an_abandoned_dispatch_left_running_is_not_taken_for_another_s() ->
     first = dispatch([Task("cases:double", {"number": i}) for i in (100, 101, 102)], workers, NONE, workers.clock)
     next(first)
     first.close()  # type: ignore[attr-defined]
-    run(workers, numbered(3))
+    records = run(workers, numbered(3))
+    assert [records[i]["key"] for i in range(3)] == [task.key for task in numbered(3)]
 
 
 def test_equal_runs_are_equal() -> None:
