@@ -1,9 +1,16 @@
-"""Optimizers by name, with the learning rate each starts from when none is given."""
+"""Optimizers by name, with the learning rate each starts from when none is given.
+
+A user's own is named "module:function", a function (parameters, lr, weight_decay) -> torch.optim.Optimizer; it has no
+default learning rate.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+
+from mddes.errors import look_up
+from mddes.user_code import is_own, load
 
 Parameters = Iterable[torch.nn.Parameter]
 
@@ -13,7 +20,7 @@ class OptimizerChoice:
     """`build(parameters, lr, weight_decay)` and the learning rate that is used when the user gives none."""
 
     build: Callable[[Parameters, float, float], torch.optim.Optimizer]
-    default_lr: float
+    default_lr: float | None
 
 
 def _sgd(parameters: Parameters, lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -38,3 +45,12 @@ OPTIMIZERS: dict[str, OptimizerChoice] = {
     "adam": OptimizerChoice(_adam, 1e-3),
     "rmsprop": OptimizerChoice(_rmsprop, 1e-3),
 }
+
+
+def optimizer_of(name: str) -> OptimizerChoice:
+    """Return the choice of a name of `OPTIMIZERS`, or of "module:function".
+
+    Raises:
+        InputError: unknown name, or no such function.
+    """
+    return OptimizerChoice(load("optimizer", name), None) if is_own(name) else look_up("optimizer", name, OPTIMIZERS)

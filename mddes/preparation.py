@@ -12,6 +12,8 @@ from mddes.data import DATASETS, Dataset, SearchData, load_dataset, split
 from mddes.errors import InputError
 from mddes.search.config import SearchConfig, resolve
 from mddes.tasks import Pool, SerialPool
+from mddes.training.trial import try_out
+from mddes.user_code import is_own
 
 CONNECT_SECONDS = 10.0
 
@@ -43,7 +45,10 @@ def prepare(config: SearchConfig) -> Prepared:
     data = split(dataset.train, whole=config.fitness_data == "train")
     if config.dataset not in DATASETS and Path(config.dataset).expanduser().exists():
         config = replace(config, dataset=_absolute(config.dataset))  # so that the run resumes from anywhere
-    return Prepared(resolve(config, data), dataset, data)
+    config = resolve(config, data)
+    if is_own(config.model) or is_own(config.optimizer):
+        try_out(config.model, config.recipe(), data.train)
+    return Prepared(config, dataset, data)
 
 
 def _absolute(path: str) -> str:

@@ -137,6 +137,34 @@ def test_a_killed_and_a_stopped_worker(nodes: Nodes, tmp_path: Path, quiet: dict
     assert f"process {stopped}" in next((folder / "logs").glob(f"*-{stopped}.log")).read_text()
 
 
+def test_a_network_that_ends_its_worker_and_one_that_hangs(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """os._exit in the 100th step of one training, and 10,000 s of sleep in that of another, on two nodes."""
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    changes: dict[str, Any] = {**CAUGHT, "model": "own_code:Small"}
+    quiet = outcome(mddes.search(tiny_config(tmp_path / "quiet", **changes)).run_dir)
+    monkeypatch.setenv("OWN_CODE_FAULTS", str(faults))
+    nodes.add()
+    nodes.add()
+    process = start(
+        tiny_arguments(tmp_path, **changes, workers="auto", ray_address=nodes.address, time_limit=20.0),
+    )
+    folder = wait_for_lines(tmp_path, 4, process)
+    (faults / "1-exit").touch()
+    (faults / "2-hang").touch()
+    trainings = finish(process, folder)
+    assert not [*faults.iterdir()], "both have happened"
+    assert outcome(folder) == quiet
+    assert trainings["failed"] == 0
+    reasons = lost(folder)
+    assert len(reasons) == 2
+    assert "it ran past its limit of 20 s" in reasons
+    again = [line for line in lines(folder / "evaluations.jsonl") if "lost" in line]
+    assert len(again) == 2, "one attempt of each was lost, and both have landed"
+
+
 def test_the_driver_is_killed_and_the_run_goes_on_elsewhere(
     nodes: Nodes, tmp_path: Path, quiet: dict[str, Any]
 ) -> None:

@@ -17,6 +17,7 @@ MODULES = sorted((ROOT / "mddes").rglob("*.py"))
 # Imports point down; two places of one rank do not know each other.
 RANKS = {
     **dict.fromkeys(("version", "errors", "seeding", "threads", "writing"), 0),
+    "user_code": 1,
     **dict.fromkeys(("data", "tasks"), 1),
     **dict.fromkeys(("optim", "models", "poison", "attacks"), 2),
     "training": 3,

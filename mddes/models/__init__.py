@@ -1,8 +1,8 @@
 """Networks by name, with normalisation as their first layer and initial weights from a seed.
 
 A builder is any `(image_shape, num_classes) -> nn.Module` that takes normalised images (B, C, H, W) and returns
-logits (B, K): the names below, or a user's own function. `build` puts `Normalize` in front of it, so that every
-model of this package takes pixels in [0, 1].
+logits (B, K): the names below, or a user's own function, given itself or as "module:function". `build` puts
+`Normalize` in front of it, so that every model of this package takes pixels in [0, 1].
 """
 
 from collections import OrderedDict
@@ -15,6 +15,7 @@ from torch import nn
 from mddes.errors import look_up
 from mddes.models.convnets import colornet, graynet
 from mddes.seeding import derive
+from mddes.user_code import is_own, load
 
 Builder = Callable[[tuple[int, int, int], int], nn.Module]
 
@@ -42,6 +43,15 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
+def builder_of(name: str) -> Builder:
+    """Return the builder of a name of `MODELS`, or of "module:function".
+
+    Raises:
+        InputError: unknown name, or no such function.
+    """
+    return load("model", name) if is_own(name) else look_up("model", name, MODELS)
+
+
 def build(
     model: str | Builder,
     image_shape: tuple[int, int, int],
@@ -54,7 +64,7 @@ def build(
     """Return `Sequential(normalize, network)` on the CPU, its initial weights a pure function of the seed.
 
     Args:
-        model: a name of `MODELS`, or a builder.
+        model: a name of `MODELS`, "module:function" of one's own, or a builder.
         image_shape: (C, H, W).
         num_classes: K.
         seed: of the initial weights.
@@ -63,11 +73,11 @@ def build(
     Raises:
         InputError: unknown name.
     """
-    builder = look_up("model", model, MODELS) if isinstance(model, str) else model
+    builder = builder_of(model) if isinstance(model, str) else model
     with torch.random.fork_rng(devices=[]):  # layers initialise themselves from the global generator
         torch.default_generator.manual_seed(derive(seed, "weights"))
         network = builder(image_shape, num_classes)
     return nn.Sequential(OrderedDict(normalize=Normalize(mean, std), network=network))
 
 
-__all__ = ["MODELS", "Builder", "Normalize", "build", "colornet", "graynet"]
+__all__ = ["MODELS", "Builder", "Normalize", "build", "builder_of", "colornet", "graynet"]

@@ -21,6 +21,7 @@ from mddes.search.fitness import MISMATCHES
 from mddes.search.strategy import DIAGONAL_FROM, default_popsize
 from mddes.tasks.task import PROTOCOL
 from mddes.training import Recipe, default_schedule
+from mddes.user_code import is_own, pin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,10 @@ class TrainingSettings:
     """How every candidate's network is trained."""
 
     model: str = "auto"
-    """graynet, colornet, graynet-bn or colornet-bn; auto is graynet for one channel, colornet for three."""
+    """graynet, colornet, graynet-bn, colornet-bn, or your own package.module:builder; auto is graynet for one channel,
+    colornet for three."""
     optimizer: str = "adam"
-    """adam, sgd, momentum (sgd with 0.9) or rmsprop."""
+    """adam, sgd, momentum (sgd with 0.9) or rmsprop, or your own package.module:builder."""
     lr: float | None = None
     """Learning rate; default adam 0.001, sgd 0.05, momentum 0.01, rmsprop 0.001."""
     epochs: int | None = None
@@ -211,7 +213,7 @@ class SearchConfig(
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(SearchConfig).items():
             value = getattr(self, name)
-            if name in CHOICES and isinstance(value, str):
+            if name in CHOICES and isinstance(value, str) and not (name == "model" and is_own(value)):
                 look_up(name, value, CHOICES[name])
             elif not _fits(value, hint):
                 raise InputError(f"{name} must be {_spoken(hint)}, not {value!r}")
@@ -302,9 +304,11 @@ def resolve(config: SearchConfig, data: SearchData) -> SearchConfig:
     """Return the configuration with every choice made that depends on the data.
 
     Raises:
-        InputError: a setting that does not fit the data, such as more pixels than the image has.
+        InputError: a setting that does not fit the data, such as more pixels than the image has; a network or an
+            optimizer of one's own that cannot be loaded, or is not what it was.
     """
     channels = data.train.shape[0]
+    model = config.model if config.model != "auto" else "graynet" if channels == 1 else "colornet"
     encoding = config.encoding(data.train.shape, data.train.num_classes)
     epochs, batch_size = default_schedule(len(data.train), channels, config.epochs, config.batch_size)
     covariance = config.covariance
@@ -315,7 +319,8 @@ def resolve(config: SearchConfig, data: SearchData) -> SearchConfig:
         raise InputError(f"evaluations must be at least one generation of {popsize}, not {config.evaluations}")
     return dataclasses.replace(
         config,
-        model=config.model if config.model != "auto" else "graynet" if channels == 1 else "colornet",
+        model=pin("model", model) if is_own(model) else model,
+        optimizer=pin("optimizer", config.optimizer) if is_own(config.optimizer) else config.optimizer,
         popsize=popsize,
         covariance=covariance,
         lr=config.recipe().lr,

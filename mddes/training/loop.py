@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mddes.data import ImageSet
 from mddes.models import Builder, build
-from mddes.optim import OPTIMIZERS
+from mddes.optim import optimizer_of
 from mddes.poison import Perturbation
 from mddes.poison.batch import BatchPoison
 from mddes.seeding import torch_generator
@@ -36,7 +36,7 @@ def train(
     """Train a network from scratch and return it in evaluation mode.
 
     Args:
-        model: a name of `mddes.models.MODELS`, or a builder (image_shape, num_classes) -> nn.Module.
+        model: a name of `mddes.models.MODELS`, a builder (image_shape, num_classes) -> nn.Module, or its "module:name".
         images: the training set; its own (poisoned) channel statistics become the first layer's normalisation.
         recipe: optimizer, epochs, batch size, precision; default `Recipe()`.
         seed: of initial weights and batch order.
@@ -56,7 +56,7 @@ def train(
         network = build(model, images.shape, images.num_classes, seed=seed, mean=mean, std=std)
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         assert recipe.lr is not None
-        optimizer = OPTIMIZERS[recipe.optimizer].build(network.parameters(), recipe.lr, recipe.weight_decay)
+        optimizer = optimizer_of(recipe.optimizer).build(network.parameters(), recipe.lr, recipe.weight_decay)
         for x, y in _batches(images, recipe, seed, device):
             pixels = _scaled(poison(x, y) if poison else x)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16"):

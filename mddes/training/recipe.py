@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mddes.errors import InputError, look_up
 from mddes.optim import OPTIMIZERS
+from mddes.user_code import is_own
 
 PRECISIONS = ("fp32", "bf16")
 LEAST_STEPS = 300  # a network trained for fewer optimizer steps has learned neither the data nor the poison
@@ -15,8 +16,8 @@ class Recipe:
     """A training recipe.
 
     Attributes:
-        optimizer: a name of `mddes.optim.OPTIMIZERS`.
-        lr: learning rate; None takes the optimizer's default and is replaced by it.
+        optimizer: a name of `mddes.optim.OPTIMIZERS`, or "module:function" of one's own (see `mddes.optim`).
+        lr: learning rate; None takes the optimizer's default and is replaced by it. An own optimizer has none.
         epochs: passes over the images, at least 1.
         batch_size: images a step; the last batch of an epoch may be smaller.
         weight_decay: coupled L2.
@@ -31,11 +32,12 @@ class Recipe:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        choice = look_up("optimizer", self.optimizer, OPTIMIZERS)
+        default_lr = None if is_own(self.optimizer) else look_up("optimizer", self.optimizer, OPTIMIZERS).default_lr
         look_up("precision", self.precision, dict.fromkeys(PRECISIONS))
         if self.lr is None:
-            object.__setattr__(self, "lr", choice.default_lr)
-        assert self.lr is not None
+            object.__setattr__(self, "lr", default_lr)
+        if self.lr is None:
+            raise InputError(f"lr must be given for an optimizer of your own ({self.optimizer})")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InputError(f"lr must be positive and finite, not {self.lr}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
