@@ -15,7 +15,7 @@ from mddes.api import SearchResult, resume, search
 from mddes.data import Dataset, ImageSet, load_dataset
 from mddes.errors import InputError, RunStopped
 from mddes.plan import Plan, plan
-from mddes.poison import Perturbation, uniform
+from mddes.poison import Perturbation, left_column, one_pixel_shortcut, uniform
 from mddes.search.config import SearchConfig
 from mddes.status import Status, status
 from mddes.training import Recipe, accuracy, train
@@ -34,7 +34,9 @@ __all__ = [
     "Status",
     "__version__",
     "accuracy",
+    "left_column",
     "load_dataset",
+    "one_pixel_shortcut",
     "plan",
     "resume",
     "search",

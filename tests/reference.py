@@ -1,5 +1,9 @@
 """Slow, obvious versions of what the package does fast: the oracles of the tests."""
 
+import itertools
+import math
+from fractions import Fraction
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -41,3 +45,46 @@ def train_plainly(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     model.eval()
+
+
+def one_pixel_shortcut_exhaustively(
+    images: ImageSet, pixels: int, score: str, *, skip: bool
+) -> list[list[tuple[int, int, tuple[int, ...]]]]:
+    """Return (row, col, colour) of every class: all candidates one after the other, statistics in exact fractions."""
+    channels, height, width = images.shape
+    taken: set[tuple[int, int, tuple[int, ...]]] = set()
+    chosen = []
+    for k in range(images.num_classes):
+        own = images.images[images.labels == k]
+        scored = []
+        for row, col in itertools.product(range(height), range(width)):
+            for colour in itertools.product((0, 1), repeat=channels):
+                distances = [
+                    [abs(Fraction(int(x[c, row, col]), 255) - colour[c]) for c in range(channels)] for x in own
+                ]
+                scored.append((_shortcut_score(score, distances), (row, col, colour)))
+        picked: list[tuple[int, int, tuple[int, ...]]] = []
+        for _, candidate in sorted(scored, key=lambda pair: -pair[0]):  # stable: of equals the first
+            elsewhere = all(candidate[:2] != other[:2] for other in picked)
+            if elsewhere and len(picked) < pixels and not (skip and candidate in taken):
+                picked.append(candidate)
+        taken |= {*picked}
+        chosen.append(picked)
+    return chosen
+
+
+def _shortcut_score(score: str, distances: list[list[Fraction]]) -> float:
+    def mean(values: list[Fraction]) -> Fraction:
+        return sum(values, Fraction()) / len(values)
+
+    def variance(values: list[Fraction]) -> Fraction:
+        return mean([(value - mean(values)) ** 2 for value in values])
+
+    if score == "reference":
+        everything = [value for image in distances for value in image]
+        return float(mean(everything)) / (math.sqrt(variance(everything)) + 1e-8)
+    if score == "paper":
+        sums = [sum(image, Fraction()) for image in distances]
+        return float(mean(sums)) / (float(variance(sums)) + 1e-8)
+    means = [mean(image) for image in distances]
+    return float(mean(means) - variance(means))

@@ -140,7 +140,7 @@ def test_a_killed_and_a_stopped_worker(nodes: Nodes, tmp_path: Path, quiet: dict
 def test_a_network_that_ends_its_worker_and_one_that_hangs(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """os._exit in the 100th step of one training, and 10,000 s of sleep in that of another, on two nodes."""
+    """os._exit in the 40th step of one training, and 10,000 s of sleep in that of another, on two nodes."""
     faults = tmp_path / "faults"
     faults.mkdir()
     changes: dict[str, Any] = {**CAUGHT, "model": "own_code:Small"}

@@ -1,7 +1,9 @@
-"""Perturbations that need no search.
+"""Perturbations that need neither a search nor the images' content.
 
 `uniform` is the paper's baseline ("a uniformly sampled spatial distribution of pixel perturbation, which is the
 starting point of the CMA-ES algorithm", section 4.2), and the first row of every table.
+`left_column` is the adversarial distribution shift of Jacobsen et al. (2019), which the paper compares with.
+`one_pixel_shortcut.py` holds the strongest rival.
 """
 
 import numpy as np
@@ -60,4 +62,41 @@ def uniform(
         mode=mode,
         image_shape=images.shape,
         provenance={"method": "uniform", "seed": seed},
+    )
+
+
+def left_column(images: ImageSet, *, pixels: int = 1) -> Perturbation:
+    """Write the class's number as the row of a bright pixel in the left-most column (ADS, binary shiftMNIST).
+
+    With r0 = max(0, (H - K) // 2), class k has row (r0 + k) mod H and column (r0 + k) div H, value 255 in every
+    channel, mode "set" (Jacobsen, Behrmann, Zemel, Bethge, ICLR 2019). More pixels than one, our extension, take the
+    next free columns in the same rows.
+
+    Args:
+        images: gives image shape and number of classes only.
+        pixels: N_p.
+
+    Raises:
+        InputError: more pixels than there are free columns.
+
+    >>> from mddes.data import load_dataset
+    >>> left_column(load_dataset("digits").train).rows[:, 0].tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]
+    """
+    check_pixels(pixels, images.shape)
+    channels, height, width = images.shape
+    first = max(0, (height - images.num_classes) // 2)
+    cols, rows = np.divmod(first + np.arange(images.num_classes), height)
+    step = int(cols[-1]) + 1  # columns that one pixel a class takes
+    if step * pixels > width:
+        raise InputError(
+            f"pixels must be at most {width // step}: {images.num_classes} classes take {step} columns each"
+        )
+    return Perturbation(
+        rows=np.repeat(rows[:, None], pixels, axis=1),
+        cols=cols[:, None] + step * np.arange(pixels),
+        values=np.full((images.num_classes, pixels, channels), 255),
+        mode="set",
+        image_shape=images.shape,
+        provenance={"method": "left-column"},
     )
