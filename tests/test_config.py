@@ -9,7 +9,7 @@ from cases import random_images
 
 import mddes
 from mddes import InputError, SearchConfig
-from mddes.arguments import ResumeCommand
+from mddes.commands.resume import ResumeCommand
 from mddes.data import split
 from mddes.preparation import device_of, local_workers
 from mddes.search import config as module

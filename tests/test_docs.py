@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mddes.arguments import parse_search
-from mddes.cli import COMMANDS
+from mddes.commands import COMMANDS
+from mddes.commands.search import parse_search
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]

@@ -9,7 +9,9 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from mddes.arguments import ResumeCommand, parse, parse_search
+from mddes.arguments import parse
+from mddes.commands.resume import ResumeCommand
+from mddes.commands.search import parse_search
 
 RECIPES = Path(__file__).parent.parent / "docs" / "cluster"
 
@@ -63,7 +65,7 @@ def test_the_slurm_script_runs_the_driver_and_stops_it_with_the_allocation(tmp_p
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "OUT": str(tmp_path), **slurm},
     )
     for _ in range(6000):
-        if (tmp_path / "there").exists():
+        if (tmp_path / "there").exists() and (tmp_path / "calls").read_text().count("\n") == 3:
             break
         assert process.poll() is None
         time.sleep(0.01)

@@ -28,10 +28,16 @@ RANKS = {
     "preparation": 8,
     **dict.fromkeys(("api", "plan", "bar", "arguments"), 9),
     "status": 10,
-    "cli": 11,
-    **dict.fromkeys(("__init__", "__main__"), 12),
+    "commands": 11,
+    "cli": 12,
+    **dict.fromkeys(("__init__", "__main__"), 13),
 }
-ONLY_IN = {"ray": "tasks/ray_", "matplotlib": "report/", "cma": "search/strategy.py", "tyro": "arguments.py"}
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "ray": ("tasks/ray_",),
+    "matplotlib": ("report/",),
+    "cma": ("search/strategy.py",),
+    "tyro": ("arguments.py", "commands/"),
+}
 READ_FIRST = (
     "search/driver.py",
     "search/fitness.py",

@@ -11,7 +11,7 @@
 # the time is up the driver stops cleanly; `sbatch docs/cluster/slurm.sh resume DIR/RUN` goes on.
 set -euo pipefail
 
-head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)" # sed reads on: nobody is left writing
 port=$((20000 + SLURM_JOB_ID % 20000))
 address="$head:$port"
 

@@ -41,19 +41,19 @@ class _Moments:
     def first(self, colours: Whole) -> Whole:
         """Return the sum over images and channels of 255 d for every colour: (2^C, P)."""
         signs = 1 - 2 * colours
-        return 255 * self.count * colours.sum(1)[:, None] + signs @ self.sums
+        return np.asarray(255 * self.count * colours.sum(1)[:, None] + signs @ self.sums)
 
     def variance_of_sum(self, colours: Whole) -> Whole:
         """Return n^2 times the variance over images of 255 d summed over channels: (2^C, P)."""
         signs = 1 - 2 * colours
         covariance = self.count * self.products - self.sums[:, None] * self.sums[None]
-        return np.einsum("kc,kd,cdp->kp", signs, signs, covariance)
+        return np.asarray(np.einsum("kc,kd,cdp->kp", signs, signs, covariance))
 
     def second(self, colours: Whole) -> Whole:
         """Return the sum over images and channels of (255 d)^2: (2^C, P)."""
         squares = np.einsum("ccp->cp", self.products)
         turned = 255**2 * self.count - 510 * self.sums + squares
-        return (1 - colours) @ squares + colours @ turned
+        return np.asarray((1 - colours) @ squares + colours @ turned)
 
 
 def _paper(moments: _Moments, colours: Whole) -> Scores:

@@ -1,0 +1,27 @@
+"""The commands: each file declares a command's arguments, makes one call of the package, and prints what came of it.
+
+A command is a function (arguments, running): it appends the folder of a run that it begins to `running`, so that
+whatever ends it, the command line can say how to go on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mddes.commands import datasets, resume, search, status
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command is for, in a line, and what runs it."""
+
+    summary: str
+    run: Callable[[list[str], list[Path]], None]
+
+
+COMMANDS = {
+    "search": Command("find the class-wise pixels that mislead a network most", search.run),
+    "resume": Command("continue, extend or move a search from its folder", resume.run),
+    "status": Command("say how far a run is, who is training, and what failed", status.run),
+    "datasets": Command("list the named data sets and where they are", datasets.run),
+}

@@ -1,0 +1,64 @@
+"""`mddes resume`."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from mddes.api import resume
+from mddes.arguments import parse
+from mddes.bar import Bar
+from mddes.commands.result import print_result
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeCommand:
+    """Continue, extend or move a search; nothing that finished is computed again.
+
+    Example: mddes resume runs/digits-np1-20261120-101500-s0 --generations 40
+    """
+
+    run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The run's folder."""
+    generations: int | None = None
+    """Extend the search to so many generations."""
+    evaluations: int | None = None
+    """New limit on trained candidates."""
+    wall_clock: float | None = None
+    """New limit on the seconds that all generations together take."""
+    workers: Literal["auto"] | int | None = None
+    """Worker processes from now on; 0 runs in this process."""
+    device: Literal["auto", "cpu", "cuda"] | None = None
+    """Where networks are trained from now on."""
+    data_dir: str | None = None
+    """Where the data are now; they must be the same, by hash."""
+    ray_address: str | None = None
+    """A running Ray cluster: auto, or host:port; local is Ray on this machine."""
+    cpus_per_worker: float | None = None
+    """Cores that Ray reserves for a worker."""
+    gpus_per_worker: float | None = None
+    """Share of a GPU that Ray reserves for a worker."""
+    placement: Literal["spread", "pack"] | None = None
+    """Spread the workers over a cluster's nodes, or pack them on few."""
+    object_store: int | None = None
+    """MB of shared memory for the images, when Ray is started here."""
+    time_limit: float | None = None
+    """Seconds after which a training's worker is taken for hung and replaced; 0 is never."""
+    stragglers: float | None = None
+    """Cancel the last quarter of a generation's trainings when they take so many times the median; 0 is never."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write all generations to RUN/tensorboard too, from now on."""
+
+
+def run(rest: list[str], running: list[Path]) -> None:
+    """Run the command."""
+    parsed = parse(ResumeCommand, "mddes resume", rest)
+    changes = {k: v for k, v in dataclasses.asdict(parsed).items() if k != "run"}
+    changes["tensorboard"] = parsed.tensorboard or None  # left out, it stays as it was
+    running.append(Path(parsed.run))
+    with Bar() as bar:
+        result = resume(parsed.run, **changes, on_progress=bar)
+    print_result(result)
