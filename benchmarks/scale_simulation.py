@@ -3,7 +3,8 @@
 10, 100 and 1,000 workers, a population to match, log-normal durations with a median of 60 seconds, 1 % of the
 trainings killing their worker. Time passes in the simulation; what is measured is the processor time that the driver
 itself needs, for each generation and for a resume from a ledger of 100,000 evaluations, at n = 30 (one gray pixel per
-class) and n = 500 (ten colour pixels). About ten minutes on one core, and 3 GB of disk for the longest ledger:
+class) and n = 500 (ten colour pixels). About eight minutes on one core; the longest ledger takes 1.3 GB of disk, and
+8 GB of memory:
 
     python benchmarks/scale_simulation.py --work runs/scale
 

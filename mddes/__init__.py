@@ -15,7 +15,11 @@ from mddes.api import SearchResult, resume, search
 from mddes.data import Dataset, ImageSet, load_dataset
 from mddes.errors import InputError, RunStopped
 from mddes.plan import Plan, plan
-from mddes.poison import Perturbation, left_column, one_pixel_shortcut, uniform
+from mddes.poison import Perturbation, left_column, uniform
+from mddes.poison.export import export, read_export
+from mddes.poison.one_pixel_shortcut import one_pixel_shortcut
+from mddes.poison.ready import load_poison
+from mddes.poison.torch_data import PoisonedDataset
 from mddes.search.config import SearchConfig
 from mddes.status import Status, status
 from mddes.training import Recipe, accuracy, train
@@ -27,6 +31,7 @@ __all__ = [
     "InputError",
     "Perturbation",
     "Plan",
+    "PoisonedDataset",
     "Recipe",
     "RunStopped",
     "SearchConfig",
@@ -34,10 +39,13 @@ __all__ = [
     "Status",
     "__version__",
     "accuracy",
+    "export",
     "left_column",
     "load_dataset",
+    "load_poison",
     "one_pixel_shortcut",
     "plan",
+    "read_export",
     "resume",
     "search",
     "status",

@@ -33,6 +33,11 @@ from mddes.version import __version__
 log = logging.getLogger(__name__)
 
 Watcher = Callable[[Progress], None]
+# What a perturbation's provenance says of its search, beside its seed and data.
+SEARCHED = (
+    *("train_size", "model", "optimizer", "lr", "epochs", "batch_size", "precision", "popsize", "generations"),
+    *("mode", "value", "discriminator", "mismatch", "w_m", "w_d"),
+)
 CONFIG, START, DISTRIBUTION = "config.toml", "start.json", "distribution.npz"
 
 
@@ -194,6 +199,7 @@ def _save_outcome(folder: Path, outcome: Outcome, prepared: Prepared) -> Perturb
         "source": first.source,
         "search_fitness": first.search_fitness,
         "fitness_on_fresh_seeds": list(first.fresh),
+        "search": {name: value for name in SEARCHED if (value := getattr(prepared.config, name)) is not None},
     }
     winner = dataclasses.replace(first.perturbation, provenance=provenance)
     winner.save(folder / "perturbation.json")

@@ -10,15 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mddes.data import ImageSet
 from mddes.errors import InputError, look_up
-from mddes.poison.perturbation_file import from_text, to_text
+from mddes.poison.arrays import channels_first, check_labels
+from mddes.poison.perturbation_file import read, to_text
 from mddes.writing import replace_file
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
 
 MODES = {"set": (0, 255), "add": (-255, 255)}  # write mode -> range of its values
 
@@ -113,16 +117,31 @@ class Perturbation:
                 f"{num_classes} classes of {image_shape} images"
             )
 
-    def apply(self, images: ImageSet) -> ImageSet:
-        """Return a poisoned copy: every image of class k changed at class k's pixels, all else untouched."""
-        self.check_fits(images.shape, images.num_classes)
-        poisoned, y = images.images.copy(), images.labels
-        everyone = np.arange(len(images))
+    @overload
+    def apply(self, images: ImageSet) -> ImageSet: ...
+    @overload
+    def apply(self, images: Pixels, labels: ArrayLike) -> tuple[Pixels, Labels]: ...
+    def apply(self, images: ImageSet | Pixels, labels: ArrayLike = ()) -> ImageSet | tuple[Pixels, Labels]:
+        """Return a poisoned copy: every image of class k changed at class k's pixels, all else untouched.
+
+        Args:
+            images: an ImageSet; or uint8 (N, C, H, W), (N, H, W, C) or gray (N, H, W), with labels.
+            labels: (N,) integers 0 .. K - 1, with such an array; (poisoned, labels) is returned then.
+        """
+        if isinstance(images, ImageSet):
+            self.check_fits(images.shape, images.num_classes)
+            poisoned = images.images.copy()
+            self._write(poisoned, images.labels)
+            return ImageSet(poisoned, images.labels, images.num_classes)
+        poisoned, y = images.copy(), check_labels(labels, len(images), self.num_classes)
+        self._write(channels_first(poisoned, self.image_shape), y)
+        return poisoned, y
+
+    def _write(self, images: Pixels, y: Labels) -> None:
         for j in range(self.pixels):
-            at = (everyone, slice(None), self.rows[y, j], self.cols[y, j])  # (N, C)
-            base = 0 if self.mode == "set" else poisoned[at].astype(np.int16)
-            poisoned[at] = np.clip(base + self.values[y, j], 0, 255).astype(np.uint8)
-        return ImageSet(poisoned, y, images.num_classes)
+            at = (np.arange(len(images)), slice(None), self.rows[y, j], self.cols[y, j])  # (N, C)
+            base = 0 if self.mode == "set" else images[at].astype(np.int16)
+            images[at] = np.clip(base + self.values[y, j], 0, 255).astype(np.uint8)
 
     def change(self) -> dict[str, Any]:
         """Return what the perturbation does, without its provenance, as plain JSON values."""
@@ -157,13 +176,4 @@ class Perturbation:
         Raises:
             InputError: no such file, not JSON, another format or version, or numbers that do not fit.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read a perturbation from {path}: {error}") from error
-        try:
-            change, provenance = from_text(text)
-            return cls.from_change(change, provenance)
-        except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
-            detail = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{path} is no valid perturbation file: {detail}") from error
+        return read(path, cls.from_change)

@@ -4,10 +4,13 @@
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from mddes.errors import InputError
+
+T = TypeVar("T")
 
 FORMAT, VERSION = "mddes-perturbation", 1
 
@@ -23,6 +26,23 @@ def to_text(change: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     lines.append(' "classes": [\n' + ",\n".join(classes) + "\n ]")
     lines.append(f' "provenance": {json.dumps(dict(provenance), indent=2, allow_nan=False)}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def read(path: str | Path, build: Callable[[dict[str, Any], dict[str, Any]], T]) -> T:
+    """Return `build(change, provenance)` of a file.
+
+    Raises:
+        InputError: no such file, not JSON, another format or version, or numbers that do not fit.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read a perturbation from {path}: {error}") from error
+    try:
+        return build(*from_text(text))
+    except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        detail = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path} is no valid perturbation file: {detail}") from error
 
 
 def from_text(text: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,6 @@ To resume is to run the same loop over the same ledger: what was evaluated is fo
 or a fault decided stands in the generation's event line and is never decided anew.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,22 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mddes.data import SearchData
-from mddes.errors import InputError, RunStopped
+from mddes.errors import RunStopped
 from mddes.poison import Perturbation
 from mddes.search.candidate import Candidate
 from mddes.search.config import SearchConfig
 from mddes.search.evaluation import Evaluator
 from mddes.search.outputs import generation_event, write_generations
 from mddes.search.progress import GenerationProgress, Progress
+from mddes.search.replay import Replay
 from mddes.search.strategy import Distribution, Strategy
 from mddes.search.winner import Finalist, choose_winner
 from mddes.seeding import derive
 from mddes.tasks import Ledger, Pool, Record, Task
-
-log = logging.getLogger(__name__)
-
-SAME_VECTOR = 1e-6  # re-asked vectors may differ by so much: other CPUs and BLAS builds round differently
-
 
 Place = tuple[int, int, int]  # generation, candidate, repeat
 
@@ -126,7 +121,7 @@ class _Search:
         self.candidates: list[Candidate] = []
         self.best: float | None = None
         self.on_progress = on_progress
-        self.drifted = False
+        self.replay = Replay(ledger.path)
 
     def finished(self, generation: int) -> str:
         """Return the budget that ends the search before this generation, or an empty string.
@@ -151,7 +146,7 @@ class _Search:
         for place in places:
             record = self.recorded.get(place)
             if record is not None:
-                self._compare(x[place[1]], np.array(record["asked"]), generation)
+                self.replay.compare(x[place[1]], record["asked"], generation)
             if record is not None and (told or record["status"] == "done" or record.get("cancelled")):
                 self.on_progress(progress.add(record))  # a failure stands if it was told, or was the clock's decision
             else:
@@ -190,14 +185,3 @@ class _Search:
         seed = derive(self.config.seed, "train", generation, repeat)
         where = {"phase": "search", "generation": generation, "candidate": i, "repeat": repeat}
         return self.evaluator.task(perturbation, seed, where, asked=vector.tolist())
-
-    def _compare(self, asked: NDArray[np.float64], recorded: NDArray[np.float64], generation: int) -> None:
-        apart = float(np.abs(asked - recorded).max()) if asked.shape == recorded.shape else np.inf
-        if apart > SAME_VECTOR:
-            raise InputError(
-                f"{self.ledger.path} cannot be continued here: generation {generation} asks for vectors {apart:.1g} "
-                "away from the recorded ones (another mddes, pycma or NumPy version?); the ledger was not changed"
-            )
-        if apart > 0 and not self.drifted:
-            self.drifted = True
-            log.warning("vectors differ from the recorded ones by up to %.1g: the same search, not bit for bit", apart)
