@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+from mddes.config_file import read_config, save_config
 from mddes.errors import InputError, look_up
 from mddes.poison import Perturbation
-from mddes.preparation import Prepared, device_of, make_pool, prepare
+from mddes.pools import device_of, make_pool
+from mddes.preparation import Prepared, at_a_time, prepare
 from mddes.report.scalars import scalars
 from mddes.search.config import Changes, SearchConfig, identity
-from mddes.search.config_file import read_config, save_config
 from mddes.search.driver import Outcome, run_search
 from mddes.search.evaluation import check_ledger
 from mddes.search.outputs import read_distribution, write_distribution
@@ -35,8 +36,8 @@ log = logging.getLogger(__name__)
 Watcher = Callable[[Progress], None]
 # What a perturbation's provenance says of its search, beside its seed and data.
 SEARCHED = (
-    *("train_size", "model", "optimizer", "lr", "epochs", "batch_size", "precision", "popsize", "generations"),
-    *("mode", "value", "discriminator", "mismatch", "w_m", "w_d"),
+    *("algorithm", "generations", "popsize", "mode", "value", "mismatch", "discriminator", "w_m", "w_d"),
+    *("train_size", "model", "optimizer", "lr", "epochs", "batch_size", "precision"),
 )
 CONFIG, START, DISTRIBUTION = "config.toml", "start.json", "distribution.npz"
 
@@ -71,8 +72,14 @@ class SearchResult:
     accounts: Accounts
 
     def sample(self, n: int, *, seed: int = 0) -> list[Perturbation]:
-        """Draw n perturbations from the final distribution (the paper maximises over it, not over one poison)."""
-        config = read_config(self.run_dir / CONFIG)
+        """Draw n perturbations from the final distribution (the paper maximises over it, not over one poison).
+
+        Raises:
+            InputError: it was a random search, which has none.
+        """
+        config = read_config(self.run_dir / CONFIG, SearchConfig)
+        if config.algorithm == "random":
+            raise InputError("a random search has no distribution to sample from: mddes.uniform draws as it does")
         encoding = config.encoding(self.perturbation.image_shape, self.perturbation.num_classes)
         vectors = read_distribution(self.run_dir / DISTRIBUTION).sample(n, numpy_generator(seed, "sample"))
         return [encoding.decode(x) for x in vectors]
@@ -104,7 +111,7 @@ def search(
             config.encoding(prepared.data.train.shape, prepared.data.train.num_classes).encode(start)  # does it fit?
         folder = create(Path(config.out), f"{prepared.dataset.name}-np{config.pixels}", config.seed)
         with lease(folder):
-            save_config(config, folder / CONFIG)
+            save_config(dataclasses.asdict(config), folder / CONFIG)
             on_folder(folder)
             if start:
                 start.save(folder / START)
@@ -132,7 +139,7 @@ def resume(run_dir: str | Path, *, on_progress: Watcher = lambda _: None, **chan
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is no run folder: it has no {CONFIG}")
     with one_thread(), lease(folder):
-        config = read_config(folder / CONFIG)
+        config = read_config(folder / CONFIG, SearchConfig)
         # The replacement is checked field by field like any other configuration.
         config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
         start = Perturbation.load(folder / START) if (folder / START).exists() else None
@@ -153,9 +160,13 @@ def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Wa
         told = len(ledger.events("generation"))
         if config.generations < told:
             raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")
-        save_config(config, folder / CONFIG)
+        save_config(dataclasses.asdict(config), folder / CONFIG)
         _save_environment(folder / "environment.json", device_of(config))
-        with make_pool(prepared, folder / "logs") as pool, scalars(folder, wanted=config.tensorboard) as tell:
+        parts = (data.train, data.held_out, prepared.dataset.train, prepared.dataset.test)
+        with (
+            make_pool(config, folder / "logs", at_a_time=at_a_time(config), data=parts) as pool,
+            scalars(folder, wanted=config.tensorboard) as tell,
+        ):
             outcome = run_search(data, config, ledger, pool, start=start, on_progress=watch, on_generation=tell)
             winner = _save_outcome(folder, outcome, prepared)
             rows = compare(prepared.dataset, winner, config, victims, pool, watch)
@@ -187,10 +198,11 @@ def _result(
 
 def _save_outcome(folder: Path, outcome: Outcome, prepared: Prepared) -> Perturbation:
     """Write distribution and winner; return the winner with its provenance."""
-    write_distribution(outcome.distribution, folder / DISTRIBUTION)
+    if outcome.distribution:
+        write_distribution(outcome.distribution, folder / DISTRIBUTION)
     first = outcome.finalists[0]
     provenance = {
-        "method": "mdd-es",
+        "method": "mdd-es" if prepared.config.algorithm == "cma-es" else "random-search",
         "mddes": __version__,
         "dataset": prepared.dataset.name,
         "data": prepared.data.digest(),

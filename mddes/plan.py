@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mddes.data import shared_arrays
 from mddes.errors import InputError
 from mddes.poison import uniform
-from mddes.preparation import device_of, local_workers, prepare
+from mddes.pools import device_of, local_workers
+from mddes.preparation import at_a_time, prepare
 from mddes.search.config import SearchConfig
 from mddes.search.evaluation import evaluation_task
 from mddes.seeding import derive
@@ -61,7 +62,7 @@ def plan(config: SearchConfig) -> Plan:
         records = [execute(task, shared, device_of(config)) for task in tasks]
     if failed := [record for record in records if record["status"] == "failed"]:
         raise InputError(f"a trial training failed: {failed[0]['reason']}")
-    workers = max(1, local_workers(config))
+    workers = max(1, local_workers(config, at_a_time(config)))
     finalists = 0 if config.winner == "paper" else (config.finalists + 1) * config.finalist_seeds
     victims = 3 * config.victim_seeds
     generations = config.last_generation()

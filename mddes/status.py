@@ -7,9 +7,9 @@ from statistics import mean
 from typing import Literal
 
 from mddes.bar import duration
+from mddes.config_file import read_config
 from mddes.errors import InputError
 from mddes.search.config import SearchConfig
-from mddes.search.config_file import read_config
 from mddes.search.evaluation import check_ledger
 from mddes.tasks import Record
 from mddes.tasks.accounts import Accounts, account
@@ -83,7 +83,7 @@ def status(run_dir: str | Path) -> Status:
     folder = Path(run_dir)
     if not (folder / "config.toml").is_file():
         raise InputError(f"{folder} is no run folder: it has no config.toml")
-    config = read_config(folder / "config.toml")
+    config = read_config(folder / "config.toml", SearchConfig)
     ledger, victims = (
         read(path) if path.exists() else Content() for path in (folder / "evaluations.jsonl", folder / "victims.jsonl")
     )

@@ -148,12 +148,12 @@ def test_a_network_that_ends_its_worker_and_one_that_hangs(
     monkeypatch.setenv("OWN_CODE_FAULTS", str(faults))
     nodes.add()
     nodes.add()
+    (faults / "1-exit").touch()
+    (faults / "2-hang").touch()
     process = start(
         tiny_arguments(tmp_path, **changes, workers="auto", ray_address=nodes.address, time_limit=20.0),
     )
-    folder = wait_for_lines(tmp_path, 4, process)
-    (faults / "1-exit").touch()
-    (faults / "2-hang").touch()
+    folder = wait_for_lines(tmp_path, 1, process)
     trainings = finish(process, folder)
     assert not [*faults.iterdir()], "both have happened"
     assert outcome(folder) == quiet
@@ -162,7 +162,8 @@ def test_a_network_that_ends_its_worker_and_one_that_hangs(
     assert len(reasons) == 2
     assert "it ran past its limit of 20 s" in reasons
     again = [line for line in lines(folder / "evaluations.jsonl") if "lost" in line]
-    assert len(again) == 2, "one attempt of each was lost, and both have landed"
+    assert again, "one training, or two, were begun again, and have landed"
+    assert all(line["status"] == "done" for line in again)
 
 
 def test_the_driver_is_killed_and_the_run_goes_on_elsewhere(

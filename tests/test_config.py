@@ -1,6 +1,7 @@
 """The configuration: checked, resolved by the data, saved and read back."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -10,11 +11,11 @@ from cases import random_images
 import mddes
 from mddes import InputError, SearchConfig
 from mddes.commands.resume import ResumeCommand
+from mddes.config_file import read_config, save_config
 from mddes.data import split
-from mddes.preparation import device_of, local_workers
-from mddes.search import config as module
+from mddes.pools import device_of, local_workers
 from mddes.search.config import BUDGETS, CHOICES, CIRCUMSTANCES, PRESETS, Changes, identity, resolve
-from mddes.search.config_file import read_config, save_config
+from mddes.studies.transfer import TransferConfig
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_what_resume_may_change_is_budgets_and_circumstances() -> None:
     changeable = {*BUDGETS, *CIRCUMSTANCES} - {"out"}
     hints = get_type_hints(SearchConfig)
     assert set(Changes.__annotations__) == changeable
-    assert {field.name for field in dataclasses.fields(ResumeCommand)} == changeable | {"run"}
+    assert {field.name for field in dataclasses.fields(ResumeCommand)} == changeable | {"run", "seeds"}
     for name, hint in get_type_hints(Changes).items():
         assert hint == hints[name] | None, name
 
@@ -125,8 +126,8 @@ def test_identity_leaves_out_budgets_and_circumstances_only() -> None:
 
 def test_a_file_gives_the_configuration_back(tmp_path: Path) -> None:
     config = SearchConfig(pixels=3, value=255, lr=0.01, dataset='with "quotes" and \\', workers=2)
-    save_config(config, tmp_path / "c.toml")
-    assert read_config(tmp_path / "c.toml") == config
+    save_config(dataclasses.asdict(config), tmp_path / "c.toml")
+    assert read_config(tmp_path / "c.toml", SearchConfig) == config
 
 
 @pytest.mark.parametrize(
@@ -144,22 +145,22 @@ def test_a_file_with_a_mistake_is_one_clear_error(tmp_path: Path, text: str, mes
     path = tmp_path / "c.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=message) as caught:
-        read_config(path)
+        read_config(path, SearchConfig)
     assert "c.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the configuration"):
-        read_config(tmp_path / "none.toml")
+        read_config(tmp_path / "none.toml", SearchConfig)
 
 
 def test_workers_are_one_per_core_and_never_more_than_can_be_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert local_workers(SearchConfig(popsize=14, device="cpu")) == 14
-    assert local_workers(SearchConfig(popsize=14, repeats=10, device="cpu")) == 64
-    assert local_workers(SearchConfig(popsize=200, cpus_per_worker=4.0, device="cpu")) == 16
-    assert local_workers(SearchConfig(workers=3)) == 3
+    assert local_workers(SearchConfig(device="cpu"), 14) == 14
+    assert local_workers(SearchConfig(device="cpu"), 140) == 64
+    assert local_workers(SearchConfig(cpus_per_worker=4.0, device="cpu"), 200) == 16
+    assert local_workers(SearchConfig(workers=3), 100) == 3
 
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +171,11 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     assert device_of(SearchConfig()) == "cpu"
 
 
-def test_one_setting_is_described_for_each_field() -> None:
+@pytest.mark.parametrize("config", [SearchConfig, TransferConfig])
+def test_one_setting_is_described_for_each_field(config: type[Any]) -> None:
     """Every field is followed by its description: the help of the command line is made of them."""
-    source = Path(module.__file__).read_text()
-    for field in dataclasses.fields(SearchConfig):
-        declaration = next(i for i, line in enumerate(source.splitlines()) if line.startswith(f"    {field.name}: "))
-        assert source.splitlines()[declaration + 1].strip().startswith('"""'), field.name
+    for group in (base for base in config.__mro__ if "__annotations__" in vars(base)):
+        source = inspect.getsource(group).splitlines()
+        for name in vars(group)["__annotations__"]:
+            declaration = next(i for i, line in enumerate(source) if line.startswith(f"    {name}: "))
+            assert source[declaration + 1].strip().startswith('"""'), name

@@ -11,9 +11,9 @@ import pytest
 from cases import lines, outcome, tiny_config
 
 import mddes
-from mddes import InputError, Perturbation, RunStopped, SearchResult, api
+from mddes import InputError, Perturbation, RunStopped, SearchConfig, SearchResult, api
+from mddes.config_file import read_config, save_config
 from mddes.search import fitness
-from mddes.search.config_file import read_config, save_config
 from mddes.search.progress import Progress
 from mddes.tasks import pool
 
@@ -44,7 +44,7 @@ def test_a_run_folder_holds_what_it_should(finished: SearchResult) -> None:
         "figures/poison.png",
     }
     assert Perturbation.load(finished.run_dir / "perturbation.json") == finished.perturbation
-    config = read_config(finished.run_dir / "config.toml")
+    config = read_config(finished.run_dir / "config.toml", SearchConfig)
     assert (config.model, config.popsize, config.covariance, config.lr) == ("graynet", 4, "full", 1e-3)
     rows = (finished.run_dir / "generations.csv").read_text().splitlines()
     assert len(rows) == 4
@@ -210,7 +210,7 @@ def test_an_extended_run_equals_a_long_one(finished: SearchResult, tmp_path: Pat
     assert mine["generations"] == theirs["generations"]
     assert theirs["evaluations"].items() <= mine["evaluations"].items(), "plus the finalists of generation 3"
     assert extended.generations == 5
-    assert read_config(run_dir / "config.toml").generations == 5
+    assert read_config(run_dir / "config.toml", SearchConfig).generations == 5
 
 
 def test_a_run_can_be_moved_with_its_data(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_an_edited_configuration_is_refused_and_the_ledger_untouched(
 ) -> None:
     run_dir = copy(finished.run_dir, tmp_path)
     path = run_dir / "config.toml"
-    save_config(dataclasses.replace(read_config(path), **change), path)
+    save_config(dataclasses.asdict(dataclasses.replace(read_config(path, SearchConfig), **change)), path)
     before = (run_dir / "evaluations.jsonl").read_bytes()
     with pytest.raises(InputError, match=f"belongs to another configuration .{next(iter(change))}"):
         mddes.resume(run_dir)

@@ -165,10 +165,14 @@ def test_a_victim_is_trained_on_poison_and_judged_on_clean_images() -> None:
     spec = {"model": "graynet", "recipe": vars(recipe), "seed": 4, "num_classes": 4, "perturbation": poison.change()}
     result = train_and_test(spec, shared, "cpu")
     model = train("graynet", images, recipe, seed=4, perturbation=poison)
-    assert result == {
-        "clean_test_accuracy": mddes.accuracy(model, test),
-        "poisoned_train_accuracy": mddes.accuracy(model, poison.apply(images)),
-    }
+    assert result["clean_test_accuracy"] == mddes.accuracy(model, test)
+    assert result["poisoned_train_accuracy"] == mddes.accuracy(model, poison.apply(images))
+    counts = [int((test.labels == k).sum()) for k in range(4)]
+    right = sum(n * share for n, share in zip(counts, result["clean_test_accuracy_per_class"], strict=True))
+    assert right / len(test) == pytest.approx(result["clean_test_accuracy"])
+    outputs = logits(model, poison.apply(images)).double()
+    plain = -outputs.log_softmax(1)[range(40), images.labels].mean()
+    assert result["poisoned_train_loss"] == pytest.approx(float(plain))
 
 
 @pytest.mark.gpu

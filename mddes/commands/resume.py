@@ -12,11 +12,17 @@ from mddes.api import resume
 from mddes.arguments import parse
 from mddes.bar import Bar
 from mddes.commands.result import print_result
+from mddes.commands.study import print_findings
+from mddes.errors import InputError
+from mddes.study import CONFIG, resume_study
+
+ONLY_SEARCHES = ("evaluations", "wall_clock", "tensorboard")
+ONLY_STUDIES = ("seeds",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeCommand:
-    """Continue, extend or move a search; nothing that finished is computed again.
+    """Continue, extend or move a search or a study; nothing that finished is computed again.
 
     Example: mddes resume runs/digits-np1-20261120-101500-s0 --generations 40
     """
@@ -25,6 +31,8 @@ class ResumeCommand:
     """The run's folder."""
     generations: int | None = None
     """Extend the search to so many generations."""
+    seeds: int | None = None
+    """Of a study: networks of each kind for each poison."""
     evaluations: int | None = None
     """New limit on trained candidates."""
     wall_clock: float | None = None
@@ -59,6 +67,12 @@ def run(rest: list[str], running: list[Path]) -> None:
     changes = {k: v for k, v in dataclasses.asdict(parsed).items() if k != "run"}
     changes["tensorboard"] = parsed.tensorboard or None  # left out, it stays as it was
     running.append(Path(parsed.run))
+    is_study = (Path(parsed.run) / CONFIG).is_file()
+    for name in ONLY_SEARCHES if is_study else ONLY_STUDIES:
+        if changes.pop(name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} means nothing for a {'study' if is_study else 'search'}")
     with Bar() as bar:
-        result = resume(parsed.run, **changes, on_progress=bar)
-    print_result(result)
+        if is_study:
+            print_findings(resume_study(parsed.run, **changes, on_progress=bar))
+        else:
+            print_result(resume(parsed.run, **changes, on_progress=bar))

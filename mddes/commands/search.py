@@ -21,11 +21,12 @@ from mddes.arguments import parse
 from mddes.bar import Bar, duration
 from mddes.commands.result import print_result
 from mddes.commands.speaking import say
+from mddes.compute import ComputeSettings
+from mddes.config_file import read_settings
 from mddes.errors import look_up
 from mddes.plan import Plan, plan
 from mddes.search.config import (
     PRESETS,
-    ComputeSettings,
     DataSettings,
     EvolutionSettings,
     FitnessSettings,
@@ -34,7 +35,6 @@ from mddes.search.config import (
     TrainingSettings,
     WinnerSettings,
 )
-from mddes.search.config_file import read_settings
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ def parse_search(arguments: Sequence[str]) -> tuple[SearchConfig, bool]:
         if first.preset:
             settings |= look_up("preset", first.preset, PRESETS)
         if first.config:
-            settings |= read_settings(first.config)
+            settings |= read_settings(first.config, SearchConfig)
     SearchConfig(**settings)  # a mistake in the file is said in the file's words
     command = parse(SearchCommand, "mddes search", arguments, _defaults(settings))
     return SearchConfig(**command.settings()), command.plan

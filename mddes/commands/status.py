@@ -12,6 +12,8 @@ from tyro.conf import Positional
 
 from mddes.arguments import parse
 from mddes.status import status
+from mddes.studies.standing import standing
+from mddes.study import CONFIG, LEDGER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,5 +32,6 @@ class StatusCommand:
 def run(rest: list[str], _running: list[Path]) -> None:
     """Run the command."""
     parsed = parse(StatusCommand, "mddes status", rest)
-    now = status(parsed.run)
+    folder = Path(parsed.run)
+    now = standing(folder, LEDGER) if (folder / CONFIG).is_file() else status(folder)
     sys.stdout.write(json.dumps(dataclasses.asdict(now), indent=1) + "\n" if parsed.json else f"{now}\n")

@@ -14,6 +14,8 @@ from torch import nn
 
 from mddes.errors import look_up
 from mddes.models.convnets import colornet, graynet
+from mddes.models.densenet import densenet40
+from mddes.models.resnet import cifar_resnet, resnet18
 from mddes.seeding import derive
 from mddes.user_code import is_own, load
 
@@ -24,6 +26,10 @@ MODELS: dict[str, Builder] = {
     "colornet": colornet,
     "graynet-bn": partial(graynet, batch_norm=True),
     "colornet-bn": partial(colornet, batch_norm=True),
+    "resnet20": partial(cifar_resnet, blocks=3),
+    "resnet32": partial(cifar_resnet, blocks=5),
+    "densenet40": densenet40,
+    "resnet18": resnet18,
 }
 
 

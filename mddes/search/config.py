@@ -6,19 +6,19 @@ workers, paths and devices may change.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict
 
+from mddes.compute import COMPUTE_AT_LEAST, COMPUTE_CHOICES, ComputeSettings, check_workers
 from mddes.data import SearchData
-from mddes.errors import InputError, look_up
+from mddes.errors import InputError
 from mddes.models import MODELS
 from mddes.poison.perturbation import MODES, Perturbation
 from mddes.search.divergence import DISCRIMINATORS
 from mddes.search.encoding import COLLISIONS, Encoding
 from mddes.search.fitness import MISMATCHES
 from mddes.search.strategy import DIAGONAL_FROM, default_popsize
+from mddes.settings import Ranges, check_settings
 from mddes.tasks.task import PROTOCOL
 from mddes.training import Recipe, default_schedule
 from mddes.user_code import is_own, pin
@@ -52,8 +52,10 @@ class PoisonSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvolutionSettings:
-    """How CMA-ES searches, and when it stops."""
+    """How the search goes on, and when it stops."""
 
+    algorithm: Literal["cma-es", "random"] = "cma-es"
+    """CMA-ES; or its rival, uniform draws at the same number of trainings (sigma0 and covariance mean nothing then)."""
     generations: int = 20
     """Stop after so many generations. The first budget that is spent ends the search."""
     popsize: int | None = None
@@ -125,38 +127,11 @@ class WinnerSettings:
     """Networks per row of the final comparison on test images (clean, uniform, found); 0 leaves it out."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComputeSettings:
-    """Where it runs. Of this the device changes the result, in its last digits; and what is given up for being late."""
-
-    workers: Literal["auto"] | int = "auto"
-    """Worker processes (Ray); auto is one per core, or per GPU. 0 runs in this process, without Ray."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained; auto is cuda when there is one."""
-    ray_address: str | None = None
-    """A running Ray cluster: auto, or host:port; local (the default) is Ray on this machine only."""
-    cpus_per_worker: float = 1.0
-    """Cores that Ray reserves for a worker (which computes on one thread)."""
-    gpus_per_worker: float | None = None
-    """Share of a GPU that Ray reserves for a worker; default 1 on cuda, else 0."""
-    placement: Literal["spread", "pack"] = "spread"
-    """Spread the workers over a cluster's nodes, or pack them on few."""
-    object_store: int | None = None
-    """MB of shared memory for the images, when Ray is started here; default what they need."""
-    time_limit: float = 7200.0
-    """Seconds after which a training's worker is taken for hung and replaced (not with --workers 0); 0 is never."""
-    stragglers: float = 0.0
-    """Cancel the last quarter of a generation's trainings when they take so many times the median; 0 is never."""
-    tensorboard: bool = False
-    """Write the generations to RUN/tensorboard too (needs the extra: pip install 'mddes[tensorboard]')."""
-    out: str = "runs"
-    """Folder in which the run's folder is made."""
-
-
 BUDGETS = ("generations", "evaluations", "wall_clock")
 CIRCUMSTANCES = ("data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 
 CHOICES: dict[str, dict[str, Any]] = {
+    "algorithm": dict.fromkeys(("cma-es", "random")),
     "mode": dict(MODES),
     "collisions": dict.fromkeys(COLLISIONS),
     "covariance": dict.fromkeys(("auto", "full", "diagonal")),
@@ -165,33 +140,30 @@ CHOICES: dict[str, dict[str, Any]] = {
     "fitness_data": dict.fromkeys(("held-out", "train")),
     "model": {"auto": None, **MODELS},
     "winner": dict.fromkeys(("reevaluated", "paper")),
-    "device": dict.fromkeys(("auto", "cpu", "cuda")),
-    "placement": dict.fromkeys(("spread", "pack")),
+    **COMPUTE_CHOICES,
 }
-AT_LEAST = {
-    "train_size": 1,
-    "seed": 0,
-    "pixels": 1,
-    "generations": 1,
-    "popsize": 2,
-    "evaluations": 1,
-    "w_m": 0,
-    "w_d": 0,
-    "repeats": 1,
-    "max_failures": 0,
-    "epochs": 1,
-    "batch_size": 1,
-    "finalists": 1,
-    "finalist_seeds": 1,
-    "victim_seeds": 0,
-    "cpus_per_worker": 0,
-    "gpus_per_worker": 0,
-    "object_store": 80,
-    "time_limit": 0,
-    "stragglers": 0,
-}
-AT_MOST = {"sigma0": 1, "max_failures": 1}
-ABOVE_ZERO = ("sigma0", "wall_clock")
+RANGES = Ranges(
+    at_least={
+        "train_size": 1,
+        "seed": 0,
+        "pixels": 1,
+        "generations": 1,
+        "popsize": 2,
+        "evaluations": 1,
+        "w_m": 0,
+        "w_d": 0,
+        "repeats": 1,
+        "max_failures": 0,
+        "epochs": 1,
+        "batch_size": 1,
+        "finalists": 1,
+        "finalist_seeds": 1,
+        "victim_seeds": 0,
+        **COMPUTE_AT_LEAST,
+    },
+    at_most={"sigma0": 1, "max_failures": 1},
+    above_zero=("sigma0", "wall_clock"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,31 +183,14 @@ class SearchConfig(
     """
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(SearchConfig).items():
-            value = getattr(self, name)
-            if name in CHOICES and isinstance(value, str) and not (name == "model" and is_own(value)):
-                look_up(name, value, CHOICES[name])
-            elif not _fits(value, hint):
-                raise InputError(f"{name} must be {_spoken(hint)}, not {value!r}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"{name} must be finite, not {value}")
-        self._check_ranges()
-        if self.workers != "auto" and self.workers < 0:
-            raise InputError(f"workers must be auto, or 0 or more, not {self.workers}")
+        own = {name for name in ("model",) if is_own(str(self.model))}
+        check_settings(self, {name: known for name, known in CHOICES.items() if name not in own}, RANGES)
+        check_workers(self.workers)
+        if self.algorithm == "random" and self.start is not None:
+            raise InputError("a random search starts nowhere: leave start out")
         if self.w_m == 0 and self.w_d == 0:
             raise InputError("w_m and w_d are both 0: there is nothing to maximise")
         self.recipe()
-
-    def _check_ranges(self) -> None:
-        for name, least in AT_LEAST.items():
-            if (number := getattr(self, name)) is not None and number < least:
-                raise InputError(f"{name} must be at least {least}, not {number}")
-        for name, most in AT_MOST.items():
-            if getattr(self, name) > most:
-                raise InputError(f"{name} must be at most {most}, not {getattr(self, name)}")
-        for name in ABOVE_ZERO:
-            if (number := getattr(self, name)) is not None and number <= 0:
-                raise InputError(f"{name} must be above 0, not {number}")
 
     def recipe(self) -> Recipe:
         """Return the training recipe (with the defaults of `Recipe` where the schedule is still open)."""
@@ -335,23 +290,3 @@ def identity(config: SearchConfig, data: SearchData, start: Perturbation | None)
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in loose}
     poison = start.change() if start else None
     return {**settings, "protocol": PROTOCOL, "data": data.digest(), "start": poison}
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value has the annotated type; whole numbers pass for float, True and False for no number."""
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _spoken(hint: Any) -> str:
-    """Return an annotation in words."""
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_spoken(part) for part in get_args(hint) if part is not NoneType)
-    if get_origin(hint) is Literal:
-        return " or ".join(get_args(hint))
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]

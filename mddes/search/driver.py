@@ -29,7 +29,8 @@ from mddes.search.evaluation import Evaluator
 from mddes.search.outputs import generation_event, write_generations
 from mddes.search.progress import GenerationProgress, Progress
 from mddes.search.replay import Replay
-from mddes.search.strategy import Distribution, Strategy
+from mddes.search.start import make_strategy
+from mddes.search.strategy import Distribution
 from mddes.search.winner import Finalist, choose_winner
 from mddes.seeding import derive
 from mddes.tasks import Ledger, Pool, Record, Task
@@ -43,10 +44,10 @@ def _place(record: Record) -> Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search found: the finalists, the winner first; the final distribution; the budget that ended it."""
+    """What a search found: the finalists, the winner first; the final distribution, if it has one; what ended it."""
 
     finalists: list[Finalist]
-    distribution: Distribution
+    distribution: Distribution | None
     generations: int
     evaluations: int
     stopped_by: str
@@ -78,14 +79,7 @@ def run_search(
         InputError: the ledger's vectors are not those that this configuration asks for.
     """
     search = _Search(data, config, ledger, pool, on_progress)
-    strategy = Strategy(
-        search.encoding.encode(start) if start else np.full(search.encoding.dimension, 0.5),
-        sigma=config.sigma0,
-        popsize=search.popsize,
-        cell_widths=search.encoding.cell_widths(),
-        diagonal=config.covariance == "diagonal",
-        seed=config.seed,
-    )
+    strategy = make_strategy(config, search.encoding, start)
     generation = 0
     while not (reason := search.finished(generation)):
         started = time.monotonic()
@@ -95,7 +89,8 @@ def run_search(
         on_generation(search.close(generation, candidates, strategy.sigma, time.monotonic() - started))
         generation += 1
     write_generations(ledger, search.table)
-    mean = search.encoding.decode(strategy.favorite())
+    favorite = strategy.favorite()
+    mean = None if favorite is None else search.encoding.decode(favorite)
     finalists = choose_winner(search.candidates, mean, config, search.evaluator, on_progress)
     return Outcome(finalists, strategy.distribution(), generation, generation * search.popsize, reason)
 
@@ -165,7 +160,7 @@ class _Search:
             )
         return candidates
 
-    def close(self, generation: int, candidates: list[Candidate], sigma: float, seconds: float) -> Record:
+    def close(self, generation: int, candidates: list[Candidate], sigma: float | None, seconds: float) -> Record:
         """Record that a generation was told, unless the ledger says so already, and return its event."""
         self.candidates += candidates
         alive = [candidate.fitness for candidate in candidates if candidate.fitness is not None]

@@ -16,7 +16,7 @@ from mddes.writing import replace_file
 CURVES = ("fitness", "semantic_mismatch", "domain_divergence", "clean_accuracy", "poisoned_accuracy")
 
 
-def generation_event(generation: int, candidates: Sequence[Candidate], sigma: float, seconds: float) -> Record:
+def generation_event(generation: int, candidates: Sequence[Candidate], sigma: float | None, seconds: float) -> Record:
     """Return the event line of a generation that was told: of every curve the mean, sd and the fittest one's value."""
     alive = [(candidate.fitness, candidate) for candidate in candidates if candidate.fitness is not None]
     _, best = max(alive, key=lambda pair: pair[0])

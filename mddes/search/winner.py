@@ -44,7 +44,7 @@ class Finalist:
 
 def choose_winner(
     candidates: Sequence[Candidate],
-    mean: Perturbation,
+    mean: Perturbation | None,
     config: SearchConfig,
     evaluator: Evaluator,
     on_progress: Callable[[Progress], None],
@@ -59,7 +59,7 @@ def choose_winner(
     best = _best(candidates, 1 if config.winner == "paper" else config.finalists)
     if config.winner == "paper":
         return best
-    if all(mean != finalist.perturbation for finalist in best):
+    if mean is not None and all(mean != finalist.perturbation for finalist in best):
         best.append(Finalist("mean of the final distribution", mean, None))
     seeds = [derive(config.seed, "finalists", r) for r in range(config.finalist_seeds)]
     tasks = [

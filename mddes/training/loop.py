@@ -1,12 +1,13 @@
 """Train one network on images in memory: the reference that every faster way must equal.
 
 The images stay uint8 on the device. A step gathers one batch, poisons it by label before anything else (so poisoned
-per batch equals poisoned once), scales it to [0, 1] and takes an optimizer step. Initial weights and batch order
-come from the seed alone: candidates of one generation share them, and the same seed gives the same weights, bit for
-bit on a CPU. Read next: `search/fitness.py`, which trains a candidate and scores it.
+per batch equals poisoned once), augments it, scales it to [0, 1] and takes an optimizer step. Initial weights and batch
+order come from the seed alone: candidates of one generation share them, and the same seed gives the same weights, bit
+for bit on a CPU. Read next: `search/fitness.py`, which trains a candidate and scores it.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -19,9 +20,13 @@ from mddes.poison import Perturbation
 from mddes.poison.batch import BatchPoison
 from mddes.seeding import torch_generator
 from mddes.threads import one_thread
+from mddes.training.adversary import Adversary
+from mddes.training.augment import Augmentation
+from mddes.training.predict import scaled
 from mddes.training.recipe import Recipe
+from mddes.training.schedule import SCHEDULES
 
-EVALUATION_BATCH = 500
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def train(
@@ -32,6 +37,7 @@ def train(
     seed: int = 0,
     perturbation: Perturbation | None = None,
     device: str = "cpu",
+    after_epoch: Callable[[nn.Module, int], object] = lambda _model, _epoch: None,
 ) -> nn.Module:
     """Train a network from scratch and return it in evaluation mode.
 
@@ -42,6 +48,7 @@ def train(
         seed: of initial weights and batch order.
         perturbation: poison every batch by label with this.
         device: "cpu" or "cuda".
+        after_epoch: called with the network, in training mode, and the number of epochs it has been trained for.
 
     Returns:
         A model on `device` that takes pixels (B, C, H, W) in [0, 1] and returns logits (B, K).
@@ -57,45 +64,28 @@ def train(
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         assert recipe.lr is not None
         optimizer = optimizer_of(recipe.optimizer).build(network.parameters(), recipe.lr, recipe.weight_decay)
-        for x, y in _batches(images, recipe, seed, device):
-            pixels = _scaled(poison(x, y) if poison else x)
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                logits = network(pixels)
-            loss = F.cross_entropy(logits.float(), y)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(len(images) / recipe.batch_size))
+        augmentation = Augmentation(recipe.augmentation, images.num_classes, seed)
+        adversary = Adversary(recipe.adversarial, seed)
+        for epoch, batches in enumerate(_epochs(images, recipe, seed, device)):
+            for x, y in batches:
+                pixels = scaled(augmentation.pixels(poison(x, y) if poison else x))
+                pixels, targets = augmentation.mix(adversary(network, pixels, y), y)
+                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    logits = network(pixels)
+                loss = F.cross_entropy(logits.float(), targets)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+            after_epoch(network, epoch + 1)
     return network.eval()
 
 
-def logits(model: nn.Module, images: ImageSet) -> torch.Tensor:
-    """Return the model's logits on the images in fp32: (N, K) on the CPU. The model's mode is left as it was."""
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    with one_thread(), torch.no_grad():
-        parts = [
-            model(_scaled(torch.tensor(images.images[i : i + EVALUATION_BATCH]).to(device))).float().cpu()
-            for i in range(0, len(images), EVALUATION_BATCH)
-        ]
-    model.train(training)
-    return torch.cat(parts)
-
-
-def accuracy(model: nn.Module, images: ImageSet) -> float:
-    """Return the fraction of images that the model classifies correctly."""
-    return float((logits(model, images).argmax(1) == torch.tensor(images.labels)).double().mean())
-
-
-def _batches(images: ImageSet, recipe: Recipe, seed: int, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (uint8 images (B, C, H, W), labels (B,)) of every step, a fresh order each epoch."""
+def _epochs(images: ImageSet, recipe: Recipe, seed: int, device: str) -> Iterator[Iterator[Batch]]:
+    """Yield the batches of every epoch, in a fresh order each time: uint8 images (B, C, H, W), labels (B,)."""
     x, y = torch.tensor(images.images).to(device), torch.tensor(images.labels).to(device)
     order = torch_generator(seed, "batches")
     for _ in range(recipe.epochs):
         permutation = torch.randperm(len(images), generator=order).to(device)
-        for batch in torch.split(permutation, recipe.batch_size):
-            yield x[batch], y[batch]
-
-
-def _scaled(x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        yield ((x[batch], y[batch]) for batch in torch.split(permutation, recipe.batch_size))

@@ -1,10 +1,13 @@
 """How one network is trained: a frozen recipe, and the schedule that small data needs."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mddes.errors import InputError, look_up
 from mddes.optim import OPTIMIZERS
+from mddes.training.augment import check_augmentation
+from mddes.training.schedule import SCHEDULES
 from mddes.user_code import is_own
 
 PRECISIONS = ("fp32", "bf16")
@@ -22,6 +25,9 @@ class Recipe:
         batch_size: images a step; the last batch of an epoch may be smaller.
         weight_decay: coupled L2.
         precision: "fp32", or "bf16" (autocast; weights stay fp32).
+        schedule: of the learning rate: "constant", "cosine" to 0, or "step" (a tenth after 1/2 and after 3/4).
+        augmentation: names of `mddes.training.augment.AUGMENTATIONS`, applied in order, after the poison.
+        adversarial: radius (L-infinity, in [0, 1] units) of adversarial training; 0 is none.
     """
 
     optimizer: str = "adam"
@@ -30,10 +36,16 @@ class Recipe:
     batch_size: int = 128
     weight_decay: float = 0.0
     precision: str = "fp32"
+    schedule: str = "constant"
+    augmentation: Sequence[str] = ()
+    adversarial: float = 0.0
 
     def __post_init__(self) -> None:
         default_lr = None if is_own(self.optimizer) else look_up("optimizer", self.optimizer, OPTIMIZERS).default_lr
         look_up("precision", self.precision, dict.fromkeys(PRECISIONS))
+        look_up("schedule", self.schedule, SCHEDULES)
+        check_augmentation(self.augmentation)
+        object.__setattr__(self, "augmentation", tuple(self.augmentation))  # JSON knows lists only
         if self.lr is None:
             object.__setattr__(self, "lr", default_lr)
         if self.lr is None:
@@ -42,6 +54,8 @@ class Recipe:
             raise InputError(f"lr must be positive and finite, not {self.lr}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}")
+        if not 0 <= self.adversarial < 1:
+            raise InputError(f"adversarial must lie in [0, 1), not {self.adversarial}")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -6,7 +6,8 @@ import numpy as np
 
 from mddes.data import ImageSet
 from mddes.errors import InputError
-from mddes.training.loop import logits, train
+from mddes.training.loop import train
+from mddes.training.predict import logits
 from mddes.training.recipe import Recipe
 
 IMAGES = 8

@@ -1,0 +1,121 @@
+"""`mddes study`: trains victims, and says what they show."""
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from mddes.arguments import parse
+from mddes.bar import Bar, duration
+from mddes.commands.speaking import resume_command, say
+from mddes.compute import ComputeSettings
+from mddes.config_file import read_settings
+from mddes.errors import InputError, look_up
+from mddes.studies.findings import Findings
+from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings
+from mddes.study import STUDIES, study
+from mddes.study_plan import plan_study
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferCommand:
+    """Does a poison carry over to other networks? Poisons x N_p x networks x seeds, judged on clean test images.
+
+    Every network is trained from scratch under every poison; network s has the same initial weights and batches in
+    every row. Poisons that must be searched for are searched first. The folder can be continued: `mddes resume FOLDER`.
+
+    Example: mddes study transfer --dataset mnist --train-size 10000 --models graynet resnet20 --pixels 1 5
+    """
+
+    data: OmitArgPrefixes[StudyData]
+    victims: OmitArgPrefixes[VictimSettings]
+    poison: OmitArgPrefixes[PoisonSettings]
+    compute: OmitArgPrefixes[ComputeSettings]
+    config: str | None = None
+    """A TOML file of settings, under the names of these options with _ for -; options override it."""
+    preset: Literal["smoke", "paper"] | None = None
+    """smoke: all rows in minutes; paper: the protocol of the paper's Table 1. --config and options override it."""
+    plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print how many trainings it takes, and about how long, from a few timed steps; run nothing."""
+
+
+COMMANDS: dict[str, type[Any]] = {"transfer": TransferCommand}
+
+
+def run(rest: list[str], running: list[Path]) -> None:
+    """Run the command."""
+    if not rest or rest[0] in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        if not rest:
+            raise InputError(f"name a study: {', '.join(COMMANDS)}")
+        return
+    name = rest[0]
+    command = look_up("study", name, COMMANDS)
+    config, only_plan = parse_study(name, command, rest[1:])
+    if only_plan:
+        sys.stdout.write(plan_study(name, config).text(duration))
+        return
+
+    def started(folder: Path) -> None:
+        running.append(folder)
+        say(f"run folder: {folder}")
+
+    with Bar() as bar:
+        findings = study(name, config, on_progress=bar, on_folder=started)
+    print_findings(findings)
+
+
+def parse_study(name: str, command: type[Any], arguments: Sequence[str]) -> tuple[Any, bool]:
+    """Return the configuration of `mddes study NAME`, and whether only its plan is wanted.
+
+    Raises:
+        InputError: arguments, preset or configuration file are wrong.
+    """
+    kind = STUDIES[name]
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--config")
+    early.add_argument("--preset")
+    settings: dict[str, Any] = {}
+    with contextlib.suppress(argparse.ArgumentError):  # a missing value is for the real parser to report
+        first, _ = early.parse_known_args(arguments)
+        if first.preset:
+            settings |= look_up("preset", first.preset, kind.presets)
+        if first.config:
+            settings |= read_settings(first.config, kind.config)
+    settings = dataclasses.asdict(kind.config(**settings))  # a mistake in the file is said in the file's words
+    groups = {f.name: f.type for f in dataclasses.fields(command) if dataclasses.is_dataclass(_group(f.type))}
+    defaults = command(**{name: _filled(_group(hint), settings) for name, hint in groups.items()})
+    parsed = parse(command, f"mddes study {name}", arguments, defaults)
+    given = {k: v for name in groups for k, v in dataclasses.asdict(getattr(parsed, name)).items()}
+    return kind.config(**given), parsed.plan
+
+
+def _group(hint: Any) -> Any:
+    return getattr(hint, "__origin__", hint)  # OmitArgPrefixes[X] is Annotated[X, ...]
+
+
+def _filled(kind: Any, settings: dict[str, Any]) -> Any:
+    return kind(**{field.name: settings[field.name] for field in dataclasses.fields(kind)})
+
+
+def print_findings(findings: Findings) -> None:
+    """Write what a study found, and where it lies."""
+    sys.stdout.write(f"\n{findings.markdown()}\nresults       {findings.run_dir}\n")
+    sys.stdout.write(f"to extend     {resume_command(findings.run_dir)} --seeds N\n")
+
+
+def _overview() -> str:
+    first = {name: (kind.__doc__ or "").splitlines()[0] for name, kind in COMMANDS.items()}
+    rows = "".join(f"  mddes study {name:16} {summary}\n" for name, summary in first.items())
+    return (
+        f"Studies train networks under poisons, and measure them:\n\n{rows}\n`mddes study NAME --help` explains one.\n"
+    )

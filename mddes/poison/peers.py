@@ -1,0 +1,71 @@
+"""Other people's poisoned training sets, sample by sample, as rows beside ours.
+
+    .npz   images: uint8 (N, C, H, W), (N, H, W, C) or gray (N, H, W), in the data set's order; labels, if it has them
+    .pt    a tensor: float (N, C, H, W) or class-wise (K, C, H, W), times 255 the change, as Unlearnable-Examples saves
+           it; or a dictionary with delta int16 (N, C, H, W), as `mddes poison --format pt` writes it
+
+Nothing is unpickled: arrays and tensors only.
+"""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mddes.data import ImageSet
+from mddes.errors import InputError
+from mddes.poison.arrays import channels_first
+
+ENDINGS = (".npz", ".pt")
+
+
+def load_peer(path: str | Path, clean: ImageSet) -> ImageSet:
+    """Return the poisoned copy of a training set that a file holds.
+
+    Args:
+        path: .npz or .pt.
+        clean: the training set that it belongs to.
+
+    Raises:
+        InputError: unreadable, or it does not fit the training set.
+    """
+    path = Path(path)
+    try:
+        images = _from_npz(path, clean) if path.suffix == ".npz" else _from_pt(path, clean)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        raise InputError(f"cannot read a poisoned training set from {path}: {' '.join(str(error).split())}") from error
+    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is damaged, or holds more than arrays") from error
+    return ImageSet(images, clean.labels, clean.num_classes)
+
+
+def _from_npz(path: Path, clean: ImageSet) -> NDArray[np.uint8]:
+    with np.load(path, allow_pickle=False) as arrays:
+        images = channels_first(arrays["images"], clean.shape)
+        labels = arrays["labels"] if "labels" in arrays.files else clean.labels
+    if len(images) != len(clean):
+        raise ValueError(f"it holds {len(images)} images, and the training set {len(clean)}")
+    if not np.array_equal(labels, clean.labels):
+        raise ValueError("its labels are not those of the training set: another order?")
+    return images
+
+
+def _from_pt(path: Path, clean: ImageSet) -> NDArray[np.uint8]:
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(content, dict):
+        change = content["delta"].numpy().astype(np.float64)
+    elif isinstance(content, torch.Tensor) and content.is_floating_point():
+        change = content.to(torch.float64).mul(255).numpy()
+    else:
+        raise TypeError("neither a float tensor nor a dictionary with delta")
+    if change.shape == (clean.num_classes, *clean.shape) and len(clean) != clean.num_classes:
+        change = change[clean.labels]
+    if change.shape != clean.images.shape:
+        raise ValueError(f"a change of shape {change.shape} does not fit images {clean.images.shape}")
+    if not np.isfinite(change).all():
+        raise ValueError("it contains NaN or infinity")
+    return np.asarray(np.clip(np.rint(clean.images + change), 0, 255), dtype=np.uint8)

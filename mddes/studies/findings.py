@@ -1,0 +1,87 @@
+"""What a study ends with: rows for machines, tables and sentences for people, and the protocol they belong to."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mddes.studies.statistics import Summary
+from mddes.tasks.run_folder import write_json
+from mddes.writing import replace_file
+
+RESULTS, TABLE, ROWS = "results.json", "table.md", "rows.csv"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The outcome of a study.
+
+    Attributes:
+        study: its name.
+        protocol: JSON; what two results must agree on to be compared (data, recipe, networks).
+        rows: flat, one a cell.
+        tables: by title; each a list of rows of text.
+        sentences: what the numbers support.
+    """
+
+    study: str
+    protocol: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    tables: Mapping[str, Sequence[Mapping[str, str]]]
+    sentences: Sequence[str]
+    run_dir: Path = field(default_factory=Path)
+
+    @property
+    def protocol_hash(self) -> str:
+        """The first 12 digits of the protocol's SHA-256: results of another are never ranked together."""
+        return hashlib.sha256(json.dumps(self.protocol, sort_keys=True).encode()).hexdigest()[:12]
+
+    def save(self, folder: Path) -> None:
+        """Write results.json, table.md and rows.csv."""
+        head = {"study": self.study, "protocol_hash": self.protocol_hash, "protocol": self.protocol}
+        write_json(folder / RESULTS, {**head, "sentences": self.sentences, "rows": self.rows})
+        replace_file(folder / TABLE, self.markdown())
+        text = io.StringIO()
+        columns = list(dict.fromkeys(name for row in self.rows for name in row if name != "accuracies"))
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        replace_file(folder / ROWS, text.getvalue())
+
+    def markdown(self) -> str:
+        """Return sentences and tables as Markdown."""
+        parts = [f"# {self.study}", *self.sentences]
+        for title, rows in self.tables.items():
+            if rows:
+                parts += [f"## {title}", as_markdown(rows)]
+        return "\n\n".join([*parts, f"Protocol {self.protocol_hash}."]) + "\n"
+
+
+def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    r"""Return rows of text as a Markdown table.
+
+    >>> print(as_markdown([{"a": "1", "b": "x|y"}]))
+    | a | b |
+    |---|---|
+    | 1 | x\|y |
+    """
+    names = list(rows[0])
+    lines = [names, *([row[name] for name in names] for row in rows)]
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([text[0], "|" + "---|" * len(names), *text[1:]])
+
+
+def percent(summary: Summary | None) -> str:
+    """Return mean ± sd in percent.
+
+    >>> percent(Summary(3, 0.913, 0.0149, 0.88, 0.95)), percent(None)
+    ('91.3 ± 1.5', 'failed')
+    """
+    if summary is None:
+        return "failed"
+    spread = "" if summary.std is None else f" ± {100 * summary.std:.1f}"
+    return f"{100 * summary.mean:.1f}{spread}"

@@ -1,0 +1,196 @@
+"""The poisons of a study, by the names of its rows: none, drawn, constructed, searched for, shipped, or other people's.
+
+What must be searched for is searched here, on training images only, with a ledger of its own in the study's folder.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mddes.data import ImageSet, split
+from mddes.errors import InputError
+from mddes.poison import Perturbation, left_column, uniform
+from mddes.poison.one_pixel_shortcut import one_pixel_shortcut
+from mddes.poison.peers import ENDINGS, load_peer
+from mddes.poison.perturbation import check_pixels
+from mddes.poison.ready import find, ready_made
+from mddes.search.config import SearchConfig, identity, resolve
+from mddes.search.driver import run_search
+from mddes.seeding import derive
+from mddes.studies.bench import Bench
+from mddes.studies.settings import PoisonSettings
+from mddes.tasks import Ledger
+
+# Searched rows and what makes them differ from `mddes search`.
+SEARCHED: dict[str, dict[str, Any]] = {
+    "mdd-es": {},
+    "mdd-es-mismatch": {"w_d": 0.0},
+    "mdd-es-divergence": {"w_m": 0.0},
+    "random-search": {"algorithm": "random"},
+}
+SHORTCUTS = {
+    "one-pixel-shortcut": "reference",
+    "one-pixel-shortcut-paper": "paper",
+    "one-pixel-shortcut-art": "art",
+}
+KNOWN = ("clean", "uniform", "left-column", *SHORTCUTS, *SEARCHED)
+
+
+@dataclass(frozen=True)
+class PoisonRow:
+    """One row of a study's tables.
+
+    Attributes:
+        name: as the user gave it.
+        pixels: N_p; None for clean and for other people's images.
+        mode: how it writes: "set", "add", "images" for other people's, None for clean.
+        draw: from the number of a victim to its perturbation, None for clean and for images.
+        images: other people's poisoned training images.
+        evaluations: trainings that its search took.
+    """
+
+    name: str
+    pixels: int | None
+    mode: str | None
+    draw: Callable[[int], Perturbation | None]
+    images: ImageSet | None = None
+    evaluations: int = 0
+
+    @property
+    def label(self) -> str:
+        """Name and number of pixels: unique within a study."""
+        return self.name if self.pixels is None else f"{self.name}, N_p = {self.pixels}"
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Raise an `InputError` unless every row is known, shipped, or a file that is there; each once."""
+    if not names:
+        raise InputError("name at least one poison")
+    if len({*names}) < len(names):
+        raise InputError(f"poisons name one twice: {', '.join(names)}")
+    for name in names:
+        if name in KNOWN or name in ready_made():
+            continue
+        if Path(name).suffix in (".json", *ENDINGS):
+            if not Path(name).is_file():
+                raise InputError(f"no file {name}, named as a poison")
+        else:
+            known = ", ".join((*KNOWN, *ready_made()))
+            raise InputError(f"unknown poison {name!r}; known: {known}; or a .json, .npz or .pt file")
+
+
+def check_poisons(train: ImageSet, settings: PoisonSettings, seed: int) -> None:
+    """Make every row that needs no search, and throw it away: what does not fit is said before a study begins.
+
+    Raises:
+        InputError: a poison that does not fit the training images.
+    """
+    for pixels in settings.pixels:
+        check_pixels(pixels, train.shape)
+    poison_rows(train, settings, seed, lambda name, pixels: PoisonRow(name, pixels, settings.mode, _never))
+
+
+def searched_row(bench: Bench, settings: PoisonSettings, seed: int, name: str, pixels: int) -> PoisonRow:
+    """Run the searches of a row, or find them done.
+
+    Raises:
+        RunStopped: a search stopped; it can be resumed.
+    """
+    found = [_searched(bench, settings, seed, name, pixels, j) for j in range(settings.searches)]
+    evaluations = sum(trainings for _, trainings in found)
+    return PoisonRow(name, pixels, settings.mode, lambda s: found[s % len(found)][0], evaluations=evaluations)
+
+
+def poison_rows(
+    train: ImageSet, settings: PoisonSettings, seed: int, search: Callable[[str, int], PoisonRow]
+) -> list[PoisonRow]:
+    """Return the rows, in the order in which they were named, each at every N_p.
+
+    Args:
+        train: the training images.
+        settings: which rows.
+        seed: root of what is drawn.
+        search: makes a row (name, N_p) that must be searched for.
+
+    Raises:
+        InputError: a poison that does not fit the data, or two with the same row.
+    """
+    rows: list[PoisonRow] = []
+    for name in settings.poisons:
+        if name == "clean":
+            rows.append(PoisonRow(name, None, None, _never))
+        elif name in SEARCHED:
+            rows += [search(name, pixels) for pixels in settings.pixels]
+        elif name in KNOWN:
+            rows += [_constructed(train, settings, seed, name, pixels) for pixels in settings.pixels]
+        elif Path(name).suffix in ENDINGS:
+            rows.append(PoisonRow(Path(name).name, None, "images", _never, images=load_peer(name, train)))
+        else:
+            perturbation = find(name)
+            perturbation.check_fits(train.shape, train.num_classes)
+            stem = re.sub(r"-np\d+$", "", Path(name).stem)
+            rows.append(PoisonRow(stem, perturbation.pixels, perturbation.mode, _always(perturbation)))
+    labels = [row.label for row in rows]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise InputError(f"two poisons would have the row {twice!r}: rename a file")
+    return rows
+
+
+def _never(_s: int) -> None:
+    return None
+
+
+def _always(perturbation: Perturbation) -> Callable[[int], Perturbation]:
+    return lambda _: perturbation
+
+
+def _constructed(train: ImageSet, settings: PoisonSettings, seed: int, name: str, pixels: int) -> PoisonRow:
+    if name == "uniform":
+
+        def drawn(s: int) -> Perturbation:
+            own = derive(seed, "victims", s)
+            return uniform(train, pixels=pixels, seed=own, mode=settings.mode, value=settings.value)
+
+        return PoisonRow(name, pixels, settings.mode, drawn)
+    if name == "left-column":
+        return PoisonRow(name, pixels, "set", _always(left_column(train, pixels=pixels)))
+    return PoisonRow(name, pixels, "set", _always(one_pixel_shortcut(train, pixels=pixels, score=SHORTCUTS[name])))
+
+
+def _searched(
+    bench: Bench, settings: PoisonSettings, seed: int, name: str, pixels: int, number: int
+) -> tuple[Perturbation, int]:
+    """Run one search, or find it done; return its winner and the trainings it took."""
+    folder = bench.folder / "searches" / f"{name}-np{pixels}-s{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = split(bench.dataset.train)
+    config = SearchConfig(
+        pixels=pixels,
+        mode=settings.mode,
+        value=settings.value,
+        generations=settings.generations,
+        popsize=settings.popsize,
+        epochs=settings.search_epochs,
+        seed=derive(seed, "searches", number) % 2**31,
+        **SEARCHED[name],
+    )
+    config = resolve(config, data)
+    with Ledger(folder / "evaluations.jsonl", identity(config, data, None)) as ledger:
+        outcome = run_search(data, config, ledger, bench.pool, on_progress=bench.on_progress)
+        trainings = len(ledger.records)
+    first = outcome.finalists[0]
+    provenance = {
+        "method": name,
+        "dataset": bench.dataset.name,
+        "data": data.digest(),
+        "seed": config.seed,
+        "evaluations": outcome.evaluations,
+        "source": first.source,
+        "fitness_on_fresh_seeds": list(first.fresh),
+    }
+    winner = dataclasses.replace(first.perturbation, provenance=provenance)
+    winner.save(folder / "perturbation.json")
+    return winner, trainings

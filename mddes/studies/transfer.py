@@ -1,0 +1,291 @@
+"""Does a poison carry over to other networks: Table 1 of Chaudhury & Yamasaki (2020), with the rivals it lacks.
+
+Victims of every kind are trained from scratch under every poison and judged on clean test images. Network s has the
+same initial weights and batch order in every row, so rows are compared pair by pair.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mddes.compute import COMPUTE_AT_LEAST, COMPUTE_CHOICES, ComputeSettings, check_workers
+from mddes.data import Dataset
+from mddes.seeding import derive
+from mddes.settings import Ranges, check_settings
+from mddes.studies.bench import Bench, Victim
+from mddes.studies.findings import Findings, percent
+from mddes.studies.poisons import PoisonRow, check_names, poison_rows, searched_row
+from mddes.studies.settings import (
+    STUDY_RANGES,
+    VICTIM_CHOICES,
+    PoisonSettings,
+    StudyData,
+    VictimSettings,
+    augmentation_for,
+    recipe_for,
+    resolve_models,
+)
+from mddes.studies.statistics import Comparison, Summary, compare_pairs, holm, summarise
+from mddes.tasks import Record
+from mddes.training import Recipe
+
+RIVALS = ("uniform", "one-pixel-shortcut")  # what every other poison of the same N_p is tested against
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig(ComputeSettings, PoisonSettings, VictimSettings, StudyData):
+    """The settings of a transfer study.
+
+    Raises:
+        InputError: an unknown name, or a number out of range.
+    """
+
+    def __post_init__(self) -> None:
+        ranges = Ranges({**STUDY_RANGES.at_least, **COMPUTE_AT_LEAST}, {}, STUDY_RANGES.above_zero)
+        check_settings(self, {**VICTIM_CHOICES, **COMPUTE_CHOICES}, ranges)
+        check_workers(self.workers)
+        check_names(self.poisons)
+        resolve_models(self.models, channels=1)
+        augmentation_for(self.augmentation, self.dataset)
+        Recipe(optimizer=self.optimizer, lr=self.lr, weight_decay=self.weight_decay)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The rows and the statistics in minutes on two cores; searches too short to find much.
+    "smoke": {"pixels": (4,), "generations": 3, "popsize": 6},
+    # Table 1's protocol (docs/method.md, readings 15 and 16), with the rows it lacks.
+    "paper": {
+        "dataset": "svhn",
+        "models": ("resnet20", "resnet32", "densenet40"),
+        "pixels": (1, 2, 5, 10),
+        "epochs": 30,
+        "batch_size": 128,
+        "augmentation": ("standard",),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One poison on one kind of network.
+
+    Attributes:
+        poison, pixels, mode, model: which.
+        evaluations: trainings that the poison's search took.
+        accuracies: clean test accuracy by the victim's number; those that failed are missing.
+        trained, followed: means of poisoned training accuracy and pixel-follow rate (None without a perturbation).
+        per_class: mean clean test accuracy of each class.
+        failed: victims whose training failed.
+        against: comparison with each rival of the same N_p on the same network.
+    """
+
+    poison: str
+    pixels: int | None
+    mode: str | None
+    model: str
+    evaluations: int
+    accuracies: dict[int, float]
+    trained: float | None
+    followed: float | None
+    per_class: list[float | None]
+    failed: int
+    against: dict[str, Comparison]
+
+    @property
+    def summary(self) -> Summary | None:
+        """Of the accuracies; None if all victims failed."""
+        return summarise(list(self.accuracies.values())) if self.accuracies else None
+
+
+def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
+    """Train the victims of the study, or find them trained, and return what they say."""
+    models = resolve_models(config.models, bench.dataset.train.shape[0])
+    recipe = recipe_for(config, bench.dataset)
+    rows = poison_rows(
+        bench.dataset.train, config, config.seed, lambda name, n: searched_row(bench, config, config.seed, name, n)
+    )
+    bench.images |= {row.name: row.images for row in rows if row.images}
+    victims = [
+        _victim(row, model, recipe, config.seed, s) for row in rows for model in models for s in range(config.seeds)
+    ]
+    records = bench.train(victims)
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for victim, record in zip(victims, records, strict=True):
+        groups[victim.labels["row"], victim.model].append(record)
+    cells = [_cell(row, model, groups[row.label, model]) for row in rows for model in models]
+    cells = _compared(cells)
+    protocol = {
+        "study": "transfer",
+        "data": bench.dataset.train.digest() + bench.dataset.test.digest(),
+        "recipe": dataclasses.asdict(recipe),
+        "models": [model.partition("#")[0] for model in models],
+    }
+    floor = _levels(bench.dataset)
+    return Findings(
+        study="transfer",
+        protocol=protocol,
+        rows=[_flat(cell, bench.dataset.name, floor) for cell in cells],
+        tables={"Clean test accuracy": _table(cells, models), "Comparisons": _comparisons(cells)},
+        sentences=_sentences(cells, bench.dataset, recipe, floor),
+    )
+
+
+def _victim(row: PoisonRow, model: str, recipe: Recipe, root: int, s: int) -> Victim:
+    drawn = row.draw(s)
+    labels = {"row": row.label, "poison": row.name, "pixels": row.pixels, "model": model, "victim": s}
+    return Victim(
+        model=model,
+        recipe=recipe,
+        seed=derive(root, "victims", s),
+        labels=labels,
+        perturbation=drawn.change() if drawn else None,
+        more={"images": row.name} if row.images else {},
+    )
+
+
+def _cell(row: PoisonRow, model: str, records: Sequence[Record]) -> Cell:
+    done = {record["victim"]: record for record in records if record["status"] == "done"}
+
+    def mean(name: str) -> float | None:
+        values = [record[name] for record in done.values() if record[name] is not None]
+        return float(np.mean(values)) if values else None
+
+    classes = [record["clean_test_accuracy_per_class"] for record in done.values()]
+    per_class = [None if column[0] is None else float(np.mean(column)) for column in zip(*classes, strict=True)]
+    return Cell(
+        poison=row.name,
+        pixels=row.pixels,
+        mode=row.mode,
+        model=model.partition("#")[0],
+        evaluations=row.evaluations,
+        accuracies={s: record["clean_test_accuracy"] for s, record in done.items()},
+        trained=mean("poisoned_train_accuracy"),
+        followed=mean("pixel_follow_rate"),
+        per_class=per_class,
+        failed=len(records) - len(done),
+        against={},
+    )
+
+
+def _compared(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells with their comparisons, all p-values of the table corrected together."""
+    found: dict[tuple[int, str], Comparison] = {}
+    for i, cell in enumerate(cells):
+        for rival in cells:
+            same = (rival.pixels, rival.model) == (cell.pixels, cell.model) and cell.pixels is not None
+            if same and rival.poison in RIVALS and _comes_after(cell.poison, rival.poison):
+                pairs = sorted(cell.accuracies.keys() & rival.accuracies.keys())
+                if pairs:
+                    first, second = ([c.accuracies[s] for s in pairs] for c in (cell, rival))
+                    found[i, rival.poison] = compare_pairs(first, second)
+    corrected = holm({f"{i} {rival}": c.p for (i, rival), c in found.items() if c.p is not None})
+    return [
+        dataclasses.replace(
+            cell,
+            against={
+                rival: dataclasses.replace(comparison, p_holm=corrected.get(f"{j} {rival}"))
+                for (j, rival), comparison in found.items()
+                if j == i
+            },
+        )
+        for i, cell in enumerate(cells)
+    ]
+
+
+def _comes_after(poison: str, rival: str) -> bool:
+    """Return whether a poison is compared with a rival: not with itself, and the rivals with each other once."""
+    return poison not in RIVALS or RIVALS.index(poison) > RIVALS.index(rival)
+
+
+def _levels(dataset: Dataset) -> tuple[float, float]:
+    """Return (chance, majority): 1 / K, and the share of the largest class of the test images."""
+    return 1 / dataset.test.num_classes, float(dataset.test.class_counts().max() / len(dataset.test))
+
+
+def _flat(cell: Cell, dataset: str, levels: tuple[float, float]) -> dict[str, Any]:
+    summary = cell.summary
+    spread = dataclasses.asdict(summary) if summary else dict.fromkeys(("n", "mean", "std", "low", "high"))
+    row: dict[str, Any] = {
+        "dataset": dataset,
+        "poison": cell.poison,
+        "pixels": cell.pixels,
+        "mode": cell.mode,
+        "model": cell.model,
+        "search_trainings": cell.evaluations,
+        **{f"clean_test_accuracy_{name}" if name != "n" else "n": value for name, value in spread.items()},
+        "failed": cell.failed,
+        "poisoned_train_accuracy": cell.trained,
+        "pixel_follow_rate": cell.followed,
+        "chance": levels[0],
+        "majority": levels[1],
+    }
+    for rival in RIVALS:
+        comparison = cell.against.get(rival)
+        for name in ("difference", "low", "high", "p", "p_holm", "effect"):
+            row[f"vs_{rival}_{name}"] = getattr(comparison, name) if comparison else None
+    row |= {f"class_{k}": value for k, value in enumerate(cell.per_class)}
+    return row | {"accuracies": list(cell.accuracies.values())}
+
+
+def _table(cells: Sequence[Cell], models: Sequence[str]) -> list[dict[str, str]]:
+    """Return Table 1's layout: a row for each poison, a column for each network."""
+    table: dict[tuple[str, int | None], dict[str, str]] = {}
+    for cell in cells:
+        row = table.setdefault(
+            (cell.poison, cell.pixels),
+            {"N_p": "" if cell.pixels is None else str(cell.pixels), "poison": cell.poison, "mode": cell.mode or ""},
+        )
+        row[cell.model] = percent(cell.summary)
+        row[f"{cell.model} follows"] = "" if cell.followed is None else f"{100 * cell.followed:.0f}"
+    names = [model.partition("#")[0] for model in models]
+    order = ["N_p", "poison", "mode", *names, *(f"{name} follows" for name in names)]
+    return [{name: row.get(name, "") for name in order} for row in table.values()]
+
+
+def _comparisons(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    rows = []
+    for cell in cells:
+        for rival, c in cell.against.items():
+            interval = "" if c.low is None or c.high is None else f"{100 * c.low:+.1f} to {100 * c.high:+.1f}"
+            rows.append(
+                {
+                    "model": cell.model,
+                    "N_p": str(cell.pixels),
+                    "poison": cell.poison,
+                    "minus": rival,
+                    "points": f"{100 * c.difference:+.1f}",
+                    "95 % interval": interval,
+                    "p (Holm)": "" if c.p_holm is None else f"{c.p_holm:.2g}",
+                    "d_z": "" if c.effect is None else f"{c.effect:+.1f}",
+                    "pairs": str(c.n),
+                }
+            )
+    return rows
+
+
+def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, levels: tuple[float, float]) -> list[str]:
+    """Return, for each network, which poison hurts it most, and whether that can be told from the rivals."""
+    sentences = []
+    for model in dict.fromkeys(cell.model for cell in cells):
+        own = [cell for cell in cells if cell.model == model and cell.summary]
+        clean = next((cell for cell in own if cell.poison == "clean"), None)
+        poisoned = [cell for cell in own if cell.poison != "clean"]
+        if not poisoned:
+            continue
+        worst = min(poisoned, key=lambda cell: cell.summary.mean if cell.summary else 1.0)
+        text = f"{dataset.name}, {model}, {recipe.optimizer}: "
+        text += f"{percent(clean.summary)} clean; " if clean else ""
+        pixels = "" if worst.pixels is None else f" with N_p = {worst.pixels}"
+        text += f"lowest under {worst.poison}{pixels}, {percent(worst.summary)}"
+        for rival, c in worst.against.items():
+            told = c.p_holm is not None and c.p_holm < 0.05
+            corrected = "no test" if c.p_holm is None else f"p = {c.p_holm:.2g} after Holm's correction"
+            verdict = "lower than" if told and c.difference < 0 else "not distinguishable from"
+            text += f"; {verdict} {rival} ({100 * c.difference:+.1f} points, {corrected})"
+        n = worst.summary.n if worst.summary else 0
+        sentences.append(f"{text} (n = {n} networks a row, mean ± sd; the largest class is {100 * levels[1]:.1f} %).")
+    return sentences

@@ -1,0 +1,203 @@
+"""Whole studies: a configuration in, a folder and findings out. The command line is a thin layer over this.
+
+`STUDIES` names them. A study's folder has the same parts as a search's: settings, environment, a ledger of trainings
+that is its checkpoint, results, figures. To continue one is to run it again over its ledger.
+"""
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mddes.compute import ComputeSettings
+from mddes.config_file import read_toml, save_config
+from mddes.data import DATASETS, Dataset, load_dataset
+from mddes.errors import InputError, look_up
+from mddes.pools import check_place, device_of, make_pool
+from mddes.search.progress import Progress
+from mddes.studies import transfer
+from mddes.studies.bench import Bench
+from mddes.studies.findings import Findings
+from mddes.studies.poisons import check_poisons
+from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings
+from mddes.tasks import Ledger
+from mddes.tasks.run_folder import create, environment, lease, read_json, write_json
+from mddes.tasks.task import PROTOCOL
+from mddes.threads import one_thread
+
+log = logging.getLogger(__name__)
+
+LEAST_AT_A_TIME = 22  # candidates of a generation of a large search
+CONFIG, LEDGER = "study.toml", "trainings.jsonl"
+# What may be another when a study is continued: how much of it there is, and where it is carried out.
+EXTENT = ("models", "poisons", "pixels", "seeds", "searches", "generations")
+CIRCUMSTANCES = ("dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
+
+
+@dataclass(frozen=True)
+class Study:
+    """One kind of study.
+
+    Attributes:
+        config: its settings, a frozen dataclass.
+        presets: settings by name.
+        run: carries it out on a bench.
+        figures: from its rows to figures by file name (imported when they are drawn).
+    """
+
+    config: type[Any]
+    presets: Mapping[str, Mapping[str, Any]]
+    run: Callable[[Bench, Any], Findings]
+    figures: str
+
+
+STUDIES = {
+    "transfer": Study(transfer.TransferConfig, transfer.PRESETS, transfer.run_transfer, "transfer_figures"),
+}
+
+
+def study(
+    name: str,
+    config: Any,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_folder: Callable[[Path], None] = lambda _: None,
+) -> Findings:
+    """Run a study in a new folder.
+
+    Args:
+        name: of `STUDIES`.
+        config: its settings.
+        on_progress: called after every training.
+        on_folder: called with the folder as soon as it exists.
+
+    Raises:
+        InputError: settings or data that do not fit.
+        RunStopped: a search within the study stopped; the folder can be resumed.
+        OSError: the folder cannot be written.
+    """
+    kind = look_up("study", name, STUDIES)
+    if not isinstance(config, kind.config):
+        raise InputError(f"the study {name} takes a {kind.config.__name__}, not a {type(config).__name__}")
+    with one_thread():
+        config, dataset = prepared_study(config)
+        if isinstance(config, PoisonSettings) and isinstance(config, VictimSettings):
+            check_poisons(dataset.train, config, config.seed)
+        folder = create(Path(config.out), f"{name}-{dataset.name}", config.seed)
+        with lease(folder):
+            on_folder(folder)
+            return _run(name, folder, config, dataset, on_progress)
+
+
+def resume_study(
+    run_dir: str | Path, *, on_progress: Callable[[Progress], None] = lambda _: None, **changes: Any
+) -> Findings:
+    """Continue a study from its ledger; what was trained is not trained again.
+
+    Args:
+        run_dir: the study's folder.
+        on_progress: called after every training.
+        changes: `EXTENT` makes it larger (more seeds, models, poisons), `CIRCUMSTANCES` moves it; None leaves one as
+            it is. All else is the study's own.
+
+    Raises:
+        InputError: no study there, another driver runs it, or data, settings and ledger do not fit together.
+        RunStopped, OSError: as `study`.
+    """
+    for name in changes:
+        look_up("setting of a study that is continued", name, dict.fromkeys((*EXTENT, *CIRCUMSTANCES)))
+    folder = Path(run_dir)
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} is no study's folder: it has no {CONFIG}")
+    with one_thread(), lease(folder):
+        name, config = read_study(folder)
+        config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
+        config, dataset = prepared_study(config)
+        return _run(name, folder, config, dataset, on_progress)
+
+
+def read_study(folder: Path) -> tuple[str, Any]:
+    """Return name and settings of the study in a folder.
+
+    Raises:
+        InputError: its settings cannot be read.
+    """
+    path = folder / CONFIG
+    settings = read_toml(path)
+    try:
+        name = str(settings.pop("study"))
+        kind = look_up("study", name, STUDIES).config
+        known = {field.name: None for field in dataclasses.fields(kind)}
+        for key in settings:
+            look_up("key", key, known)
+        return name, kind(**settings)
+    except KeyError as error:
+        raise InputError(f"{path}: it does not name its study") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def prepared_study(config: Any) -> tuple[Any, Dataset]:
+    """Return the settings with absolute paths, so that the study can be continued from anywhere, and the images."""
+    device_of(config)
+    check_place(config)
+    assert isinstance(config, StudyData)
+    data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
+    dataset = load_dataset(config.dataset, data_dir=data_dir, train_size=config.train_size)
+    if config.test_size is not None and config.test_size < len(dataset.test):
+        dataset = dataclasses.replace(dataset, test=dataset.test.subset(range(config.test_size)))
+    changes: dict[str, Any] = {"data_dir": _absolute(data_dir) if data_dir else None}
+    if config.dataset not in DATASETS and Path(config.dataset).expanduser().exists():
+        changes["dataset"] = _absolute(config.dataset)
+    if hasattr(config, "poisons"):
+        changes["poisons"] = tuple(_absolute(name) if Path(name).is_file() else name for name in config.poisons)
+    if getattr(config, "ray_address", None) == "local":
+        changes["ray_address"] = None
+    return dataclasses.replace(config, **changes), dataset
+
+
+def _at_a_time(config: Any) -> int:
+    """Return about how many trainings a study has at a time; more workers would be of no use."""
+    parts = (config.models, getattr(config, "poisons", ()), getattr(config, "pixels", ()))
+    return int(max(LEAST_AT_A_TIME, math.prod(max(1, len(part)) for part in parts) * config.seeds))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def _run(name: str, folder: Path, config: Any, dataset: Dataset, on_progress: Callable[[Progress], None]) -> Findings:
+    loose = {*EXTENT, *CIRCUMSTANCES, "train_size", "test_size"}
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in loose}
+    data = dataset.train.digest() + dataset.test.digest()
+    identity = {"study": name, "protocol": PROTOCOL, "data": data, **settings}
+    with Ledger(folder / LEDGER, identity) as ledger:
+        save_config({"study": name, **dataclasses.asdict(config)}, folder / CONFIG)
+        _save_environment(folder / "environment.json", device_of(config))
+        shared = (dataset.train, dataset.test, dataset.train)  # searches split the training images anew
+        with make_pool(config, folder / "logs", at_a_time=_at_a_time(config), data=shared) as pool:
+            bench = Bench(dataset, folder, ledger, pool, on_progress)
+            findings = dataclasses.replace(STUDIES[name].run(bench, config), run_dir=folder)
+    findings.save(folder)
+    _draw(folder, STUDIES[name].figures, findings)
+    return findings
+
+
+def _save_environment(path: Path, device: str) -> None:
+    write_json(path, [*(read_json(path) or []), {**environment(), "device": device}])
+
+
+def _draw(folder: Path, drawing: str, findings: Findings) -> None:
+    """Draw the figures; one that fails is a warning, never the end of a study."""
+    from mddes.report import figures, studies
+
+    (folder / "figures").mkdir(exist_ok=True)
+    try:
+        for file, figure in getattr(studies, drawing)(findings.rows).items():
+            figures.save(figure, folder / "figures" / file)
+    except Exception as error:  # noqa: BLE001  whatever a drawing library raises, the numbers are safe already
+        log.warning("could not draw the figures of %s: %s", folder, error)

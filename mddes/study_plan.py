@@ -1,0 +1,104 @@
+"""What a study would cost, from a few timed steps of every kind of victim; nothing is written."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mddes.data import ImageSet, split
+from mddes.pools import device_of, local_workers
+from mddes.search.config import SearchConfig, resolve
+from mddes.studies.poisons import SEARCHED
+from mddes.studies.settings import recipe_for, resolve_models
+from mddes.study import prepared_study
+from mddes.threads import one_thread
+from mddes.training import Recipe, train
+
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The cost of a study.
+
+    Attributes:
+        victims: networks of each kind.
+        seconds_a_victim: of each kind, extrapolated from `STEPS` optimizer steps.
+        searches: how many, and `search_trainings` in all of them.
+        seconds_a_search_training: as above.
+        workers: at once, on this machine.
+    """
+
+    victims: dict[str, int]
+    seconds_a_victim: dict[str, float]
+    searches: int
+    search_trainings: int
+    seconds_a_search_training: float
+    workers: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole study, all workers busy."""
+        work = sum(n * self.seconds_a_victim[model] for model, n in self.victims.items())
+        return (work + self.search_trainings * self.seconds_a_search_training) / self.workers
+
+    def text(self, spoken: Callable[[float], str]) -> str:
+        """Return it in lines; `spoken` says a number of seconds."""
+        lines = [
+            f"{model:12}  {n} trainings of about {spoken(self.seconds_a_victim[model])}"
+            for model, n in self.victims.items()
+        ]
+        if self.searches:
+            each = spoken(self.seconds_a_search_training)
+            lines.append(f"{'searches':12}  {self.searches}, with {self.search_trainings} trainings of about {each}")
+        lines.append(f"{'time':12}  about {spoken(self.seconds)} on {self.workers} worker(s), after they have started")
+        return "\n".join(lines) + "\n"
+
+
+def plan_study(_name: str, config: Any) -> StudyPlan:
+    """Return what a study would cost.
+
+    Raises:
+        InputError: settings or data that do not fit.
+    """
+    with one_thread():
+        config, dataset = prepared_study(config)
+        recipe = recipe_for(config, dataset)
+        rows = sum(1 if name == "clean" else len(config.pixels) for name in config.poisons)
+        models = resolve_models(config.models, dataset.train.shape[0])
+        victims = {model.partition("#")[0]: rows * config.seeds for model in models}
+        seconds = {model.partition("#")[0]: _timed(model, dataset.train, recipe, config) for model in models}
+        searched = [name for name in config.poisons if name in SEARCHED]
+        trainings, each = 0, 0.0
+        if searched:
+            for pixels in config.pixels:
+                search = _search_config(config, dataset.train, pixels)
+                assert search.popsize is not None
+                finalists = (search.finalists + 1) * search.finalist_seeds
+                trainings += len(searched) * config.searches * (search.popsize * search.generations + finalists)
+            each = _timed(search.model, dataset.train, search.recipe(), config)
+    workers = max(1, local_workers(config, rows * config.seeds))
+    count = len(searched) * len(config.pixels) * config.searches
+    return StudyPlan(victims, seconds, count, trainings, each, workers)
+
+
+def _search_config(config: Any, train: ImageSet, pixels: int) -> SearchConfig:
+    settings = {"pixels": pixels, "generations": config.generations, "popsize": config.popsize}
+    return resolve(SearchConfig(**settings, epochs=config.search_epochs), split(train))
+
+
+def _timed(model: str, images: ImageSet, recipe: Recipe, config: Any) -> float:
+    """Return the seconds of a whole training, from the second of two short ones."""
+    few = images.subset(np.arange(min(len(images), STEPS * recipe.batch_size)))
+    short = dataclasses.replace(recipe, epochs=1)
+    took = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        train(model, few, short, device=device_of(config))
+        took = time.perf_counter() - started
+    steps = math.ceil(len(few) / recipe.batch_size)
+    return took / steps * recipe.epochs * math.ceil(len(images) / recipe.batch_size)
