@@ -5,6 +5,7 @@ that is its checkpoint, results, figures. To continue one is to run it again ove
 """
 
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -172,7 +173,10 @@ def _absolute(path: str) -> str:
 
 def _run(name: str, folder: Path, config: Any, dataset: Dataset, on_progress: Callable[[Progress], None]) -> Findings:
     loose = {*EXTENT, *CIRCUMSTANCES, "train_size", "test_size"}
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in loose}
+    usual = {field.name: field.default for field in dataclasses.fields(config)}
+    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key not in loose}
+    # As the ledger will have them (lists, not tuples); without defaults, so that a new setting refuses no old study.
+    settings = json.loads(json.dumps({key: value for key, value in chosen.items() if value != usual[key]}))
     data = dataset.train.digest() + dataset.test.digest()
     identity = {"study": name, "protocol": PROTOCOL, "data": data, **settings}
     with Ledger(folder / LEDGER, identity) as ledger:

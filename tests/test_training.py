@@ -171,7 +171,7 @@ def test_a_victim_is_trained_on_poison_and_judged_on_clean_images() -> None:
     right = sum(n * share for n, share in zip(counts, result["clean_test_accuracy_per_class"], strict=True))
     assert right / len(test) == pytest.approx(result["clean_test_accuracy"])
     outputs = logits(model, poison.apply(images)).double()
-    plain = -outputs.log_softmax(1)[range(40), images.labels].mean()
+    plain = -outputs.log_softmax(1)[range(40), torch.tensor(images.labels)].mean()
     assert result["poisoned_train_loss"] == pytest.approx(float(plain))
 
 

@@ -13,7 +13,8 @@ HATCHES = ("", "//", "..", "xx")
 def transfer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """Draw clean test accuracy under every poison: a panel for each network, bars with 95 % intervals."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure = Figure(figsize=(1.5 + 0.28 * len(rows), 0.8 + 2.4 * len(models)), layout="constrained")
+    bars = len({_label(row) for row in rows})
+    figure = Figure(figsize=(max(5.0, 1.5 + 0.42 * bars), 1.3 + 2.4 * len(models)), layout="constrained")
     panels = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
     labels = list(dict.fromkeys(_label(row) for row in rows))
     counts = {row["n"] for row in rows}
@@ -28,9 +29,10 @@ def transfer_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         ax.grid(axis="y", color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
     panels[-1].set_xticks(range(len(labels)), labels, rotation=40, ha="right", fontsize=8)
-    panels[0].legend(loc="upper right", fontsize=7, frameon=False)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", fontsize=7, frameon=False)
     n = str(counts.pop()) if len(counts) == 1 else "see the table"
-    figure.suptitle(f"{rows[0]['dataset']}: mean, 95 % interval, single networks (n = {n} a bar)", fontsize=9)
+    figure.suptitle(f"{rows[0]['dataset']}: mean, 95 % interval, each network (n = {n} a bar)", fontsize=9)
     return {"transfer.png": figure}
 
 

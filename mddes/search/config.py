@@ -218,7 +218,7 @@ class SearchConfig(
     def fitness_settings(self) -> dict[str, Any]:
         """Return what every evaluation of the search has in common: part of the spec of `fitness.evaluate`."""
         names = ("model", "mismatch", "w_m", "w_d", "discriminator")
-        return {"recipe": dataclasses.asdict(self.recipe()), **{name: getattr(self, name) for name in names}}
+        return {"recipe": self.recipe().spec(), **{name: getattr(self, name) for name in names}}
 
 
 class Changes(TypedDict, total=False):

@@ -71,7 +71,7 @@ class Bench:
     def _task(self, victim: Victim, digest: str) -> Task:
         spec = {
             "model": victim.model,
-            "recipe": dataclasses.asdict(victim.recipe),
+            "recipe": victim.recipe.spec(),
             "num_classes": self.dataset.train.num_classes,
             "seed": victim.seed,
             "perturbation": victim.perturbation,

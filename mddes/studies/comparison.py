@@ -5,7 +5,6 @@ same initial weights and batch order, and the uniform row draws a new perturbati
 spread is over draws and seeds.
 """
 
-import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ def compare(
     """Train the victims and return the rows clean, uniform and found; a row lacks the networks that failed."""
     settings: dict[str, Any] = {
         "model": config.model,
-        "recipe": dataclasses.asdict(config.recipe()),
+        "recipe": config.recipe().spec(),
         "num_classes": dataset.train.num_classes,
     }
     digest = dataset.train.digest() + dataset.test.digest()

@@ -4,7 +4,6 @@ What must be searched for is searched here, on training images only, with a ledg
 """
 
 import dataclasses
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +130,7 @@ def poison_rows(
         else:
             perturbation = find(name)
             perturbation.check_fits(train.shape, train.num_classes)
-            stem = re.sub(r"-np\d+$", "", Path(name).stem)
-            rows.append(PoisonRow(stem, perturbation.pixels, perturbation.mode, _always(perturbation)))
+            rows.append(PoisonRow(Path(name).stem, perturbation.pixels, perturbation.mode, _always(perturbation)))
     labels = [row.label for row in rows]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise InputError(f"two poisons would have the row {twice!r}: rename a file")

@@ -121,7 +121,7 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
     protocol = {
         "study": "transfer",
         "data": bench.dataset.train.digest() + bench.dataset.test.digest(),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.spec(),
         "models": [model.partition("#")[0] for model in models],
     }
     floor = _levels(bench.dataset)

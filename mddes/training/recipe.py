@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from mddes.errors import InputError, look_up
 from mddes.optim import OPTIMIZERS
@@ -39,6 +40,20 @@ class Recipe:
     schedule: str = "constant"
     augmentation: Sequence[str] = ()
     adversarial: float = 0.0
+
+    def spec(self) -> dict[str, Any]:
+        """Return it as JSON for a task: what every recipe says, and of the rest what is not the default.
+
+        So a new kind of setting leaves the identity of all trainings alone that do not use it.
+
+        >>> Recipe(epochs=2, schedule="cosine").spec()
+        {'optimizer': 'adam', 'lr': 0.001, 'epochs': 2, 'batch_size': 128, 'schedule': 'cosine'}
+        """
+        always = ("optimizer", "lr", "epochs", "batch_size")
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["augmentation"] = list(self.augmentation)
+        empty = Recipe.__dataclass_fields__
+        return {k: v for k, v in values.items() if k in always or (v != empty[k].default and v != [])}
 
     def __post_init__(self) -> None:
         default_lr = None if is_own(self.optimizer) else look_up("optimizer", self.optimizer, OPTIMIZERS).default_lr
