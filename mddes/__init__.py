@@ -11,6 +11,7 @@ per class. Images are stored uint8 (N, C, H, W) and computed on as float in [0, 
 Importing this imports neither ray nor matplotlib.
 """
 
+from mddes import attacks as attacks
 from mddes.api import SearchResult, resume, search
 from mddes.data import Dataset, ImageSet, load_dataset
 from mddes.errors import InputError, RunStopped

@@ -4,11 +4,13 @@ They are made once, before training, on the poisoned images (Liu et al. 2023, "I
 test images stay as they are unless a study says otherwise. uint8 in, uint8 out.
 """
 
+import io
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from torchvision.transforms.v2 import functional as TF
 
@@ -33,7 +35,7 @@ def bit_depth(x: Pixels) -> Pixels:
 
 def jpeg(x: Pixels) -> Pixels:
     """Compress and decompress each image as JPEG of quality 10."""
-    return np.stack([TF.jpeg(image, quality=QUALITY).numpy() for image in torch.tensor(x)])
+    return np.stack([_through_jpeg(image) for image in x])
 
 
 def median(x: Pixels) -> Pixels:
@@ -44,6 +46,14 @@ def median(x: Pixels) -> Pixels:
 def blur(x: Pixels) -> Pixels:
     """Blur with a 3 x 3 Gaussian of standard deviation 1 (APBench's 0.1 changes next to nothing)."""
     return np.asarray(TF.gaussian_blur(torch.tensor(x), [SIDE, SIDE], [SIGMA, SIGMA]))
+
+
+def _through_jpeg(image: Pixels) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(buffer, "JPEG", quality=QUALITY)
+    with Image.open(buffer) as picture:
+        pixels = np.asarray(picture)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 SQUEEZES: dict[str, Callable[[Pixels], Pixels]] = {
