@@ -200,7 +200,9 @@ def test_jpeg_is_that_of_opencv_at_quality_10(shape: tuple[int, int, int]) -> No
     for image, compressed in zip(images.images, squeeze(images, "jpeg").images, strict=True):
         hwc = np.ascontiguousarray(image.transpose(1, 2, 0)[..., ::-1])  # OpenCV has blue first
         _, code = cv2.imencode(".jpg", hwc, [cv2.IMWRITE_JPEG_QUALITY, 10])
-        theirs = cv2.imdecode(code, cv2.IMREAD_UNCHANGED).reshape(16, 16, -1)[..., ::-1].transpose(2, 0, 1)
+        decoded = cv2.imdecode(code, cv2.IMREAD_UNCHANGED)
+        assert decoded is not None
+        theirs = decoded.reshape(16, 16, -1)[..., ::-1].transpose(2, 0, 1)
         assert np.abs(theirs.astype(int) - compressed).max() <= 2
         assert np.abs(image.astype(int) - compressed).max() > 8, "much is lost"
 

@@ -89,3 +89,53 @@ def test_a_user_s_own_network() -> None:
 def test_unknown_model() -> None:
     with pytest.raises(InputError, match=r"unknown model 'greynet' .did you mean 'graynet'"):
         build("greynet", (1, 8, 8), 2, seed=0, mean=[0.0], std=[1.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("resnet20", 0.27), ("resnet32", 0.46), ("densenet40", 1.0), ("resnet18", 11.2)]
+)
+def test_victims_have_as_many_parameters_as_their_papers_say(name: str, millions: float) -> None:
+    network = MODELS[name]((3, 32, 32), 10)
+    count = sum(p.numel() for p in network.parameters())
+    assert round(count / 1e6, 2 if millions < 1 else 1) == millions
+
+
+@pytest.mark.parametrize(("name", "layers"), [("resnet20", 20), ("resnet32", 32), ("densenet40", 40), ("resnet18", 18)])
+def test_victims_have_as_many_layers_as_their_names_say(name: str, layers: int) -> None:
+    """Convolutions on the way (not the projections of shortcuts) and the last linear layer."""
+    modules = dict(MODELS[name]((3, 32, 32), 10).named_modules())
+    counted = [key for key, m in modules.items() if isinstance(m, nn.Conv2d | nn.Linear) and "downsample" not in key]
+    assert len(counted) == layers
+
+
+@pytest.mark.parametrize("name", ["resnet20", "densenet40", "resnet18"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 9, 13)])
+def test_victims_take_images_of_any_size(name: str, shape: tuple[int, int, int]) -> None:
+    net = build(name, shape, 7, seed=0, mean=[0.5] * shape[0], std=[0.2] * shape[0])
+    out = net(torch.rand(4, *shape))
+    assert out.shape == (4, 7)
+    out.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_shortcut_without_parameters_is_every_other_pixel_with_new_channels_of_zero() -> None:
+    """With its convolutions' last BatchNorm at zero a block is its shortcut, after a ReLU (He et al., option A)."""
+    from mddes.models.resnet import _Block
+
+    block = _Block(4, 8, stride=2)
+    nn.init.zeros_(block.second_norm.weight)
+    x = torch.rand(2, 4, 6, 8)
+    out = block(x)
+    assert out.shape == (2, 8, 3, 4)
+    assert torch.equal(out[:, 2:6], x[:, :, ::2, ::2])
+    assert not out[:, :2].any()
+    assert not out[:, 6:].any()
+
+
+def test_a_dense_layer_keeps_what_it_was_given() -> None:
+    from mddes.models.densenet import GROWTH, _Layer
+
+    x = torch.rand(2, 5, 6, 6)
+    out = _Layer(5)(x)
+    assert out.shape == (2, 5 + GROWTH, 6, 6)
+    assert torch.equal(out[:, :5], x)

@@ -8,6 +8,7 @@ Nothing is unpickled: arrays and tensors only.
 """
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def _from_npz(path: Path, clean: ImageSet) -> NDArray[np.uint8]:
 
 
 def _from_pt(path: Path, clean: ImageSet) -> NDArray[np.uint8]:
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on files that it is about to refuse
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, dict):
         change = content["delta"].numpy().astype(np.float64)
     elif isinstance(content, torch.Tensor) and content.is_floating_point():

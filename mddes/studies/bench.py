@@ -79,4 +79,4 @@ class Bench:
         }
         if name := victim.more.get("images"):
             digest += self.images[name].digest()
-        return Task(TASK, spec, digest, {**victim.labels, "seed": victim.seed})
+        return Task(TASK, spec, digest, {**victim.labels, "seed": victim.seed, "perturbation": victim.perturbation})

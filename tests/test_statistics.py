@@ -1,0 +1,81 @@
+"""What rows of accuracies say: against textbook formulas, written out."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from mddes.studies.findings import Findings, as_markdown
+from mddes.studies.statistics import compare_pairs, holm, summarise
+
+FIRST, SECOND = (0.91, 0.88, 0.93, 0.90, 0.87), (0.80, 0.85, 0.79, 0.84, 0.81)
+
+
+def test_a_summary_by_hand() -> None:
+    s = summarise(FIRST)
+    mean = sum(FIRST) / 5
+    std = math.sqrt(sum((x - mean) ** 2 for x in FIRST) / 4)
+    assert s.n == 5
+    assert [s.mean, s.std] == pytest.approx([mean, std])
+    half = 2.7764451051977934 * std / math.sqrt(5)  # Student's t, 4 degrees of freedom, 97.5 %, from a table
+    assert [s.low, s.high] == pytest.approx([mean - half, mean + half])
+
+
+def test_a_comparison_by_hand() -> None:
+    c = compare_pairs(FIRST, SECOND)
+    apart = [a - b for a, b in zip(FIRST, SECOND, strict=True)]
+    mean = sum(apart) / 5
+    std = math.sqrt(sum((x - mean) ** 2 for x in apart) / 4)
+    t = mean / (std / math.sqrt(5))
+    assert c.difference == pytest.approx(mean)
+    assert c.effect == pytest.approx(mean / std)
+    assert c.p == pytest.approx(2 * float(stats.t.sf(abs(t), 4)))
+    assert c.low is not None
+    assert c.p is not None
+    assert (c.low > 0) == (c.p < 0.05), "interval and test agree"
+
+
+def test_pairs_without_spread_have_no_test() -> None:
+    for first, second in (([0.5, 0.6], [0.4, 0.5]), ([0.5], [0.4]), ([0.5, 0.5], [0.5, 0.5])):
+        c = compare_pairs(first, second)
+        assert c.p is None or c.p > 0  # 0.5 - 0.4 and 0.6 - 0.5 differ in the last bit
+        assert c.difference == pytest.approx(first[0] - second[0])
+    assert compare_pairs([0.5, 0.5], [0.25, 0.25]).p is None
+    with pytest.raises(ValueError, match="pairs need two rows of one length"):
+        compare_pairs([0.5], [0.4, 0.3])
+
+
+def test_holm_by_hand() -> None:
+    assert holm({"a": 0.01, "b": 0.02, "c": 0.5, "d": 0.011}) == {
+        "a": pytest.approx(0.04),
+        "d": pytest.approx(0.04),  # 3 x 0.011 = 0.033 is below the one before
+        "b": pytest.approx(0.04),
+        "c": pytest.approx(0.5),
+    }
+    assert holm({}) == {}
+    assert holm({"a": 0.7, "b": 0.6}) == {"b": 1.0, "a": 1.0}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_the_plain_value_and_bonferroni_s(values: list[float]) -> None:
+    named = {str(i): p for i, p in enumerate(values)}
+    corrected = holm(named)
+    for name, p in named.items():
+        assert p <= corrected[name] <= min(1.0, len(values) * p) + 1e-12
+    by_size = sorted(named, key=lambda name: named[name])
+    assert [corrected[name] for name in by_size] == sorted(corrected.values())
+
+
+def test_results_of_another_protocol_have_another_hash() -> None:
+    def findings(**protocol: object) -> Findings:
+        return Findings("transfer", protocol, [], {}, [])
+
+    assert findings(a=1, b=2).protocol_hash == findings(b=2, a=1).protocol_hash
+    assert findings(a=1).protocol_hash != findings(a=2).protocol_hash
+    assert len(findings().protocol_hash) == 12
+
+
+def test_a_table_s_cells_cannot_break_it() -> None:
+    assert as_markdown([{"x": "a|b"}]).splitlines()[-1] == "| a\\|b |"
