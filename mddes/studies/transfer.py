@@ -12,23 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from mddes.compute import COMPUTE_AT_LEAST, COMPUTE_CHOICES, ComputeSettings, check_workers
 from mddes.data import Dataset
-from mddes.seeding import derive
-from mddes.settings import Ranges, check_settings
-from mddes.studies.bench import Bench, Victim
+from mddes.studies.base import PoisonStudyConfig, levels, protocol_of, rows_on, victim_of
+from mddes.studies.bench import Bench
 from mddes.studies.findings import Findings, percent
-from mddes.studies.poisons import PoisonRow, check_names, poison_rows, searched_row
-from mddes.studies.settings import (
-    STUDY_RANGES,
-    VICTIM_CHOICES,
-    PoisonSettings,
-    StudyData,
-    VictimSettings,
-    augmentation_for,
-    recipe_for,
-    resolve_models,
-)
+from mddes.studies.poisons import PoisonRow
+from mddes.studies.settings import recipe_for, resolve_models
 from mddes.studies.statistics import Comparison, Summary, compare_pairs, holm, summarise
 from mddes.tasks import Record
 from mddes.training import Recipe
@@ -37,21 +26,8 @@ RIVALS = ("uniform", "one-pixel-shortcut")  # what every other poison of the sam
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferConfig(ComputeSettings, PoisonSettings, VictimSettings, StudyData):
-    """The settings of a transfer study.
-
-    Raises:
-        InputError: an unknown name, or a number out of range.
-    """
-
-    def __post_init__(self) -> None:
-        ranges = Ranges({**STUDY_RANGES.at_least, **COMPUTE_AT_LEAST}, {}, STUDY_RANGES.above_zero)
-        check_settings(self, {**VICTIM_CHOICES, **COMPUTE_CHOICES}, ranges)
-        check_workers(self.workers)
-        check_names(self.poisons)
-        resolve_models(self.models, channels=1)
-        augmentation_for(self.augmentation, self.dataset)
-        Recipe(optimizer=self.optimizer, lr=self.lr, weight_decay=self.weight_decay)
+class TransferConfig(PoisonStudyConfig):
+    """The settings of a transfer study."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -105,45 +81,21 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
     """Train the victims of the study, or find them trained, and return what they say."""
     models = resolve_models(config.models, bench.dataset.train.shape[0])
     recipe = recipe_for(config, bench.dataset)
-    rows = poison_rows(
-        bench.dataset.train, config, config.seed, lambda name, n: searched_row(bench, config, config.seed, name, n)
-    )
-    bench.images |= {row.name: row.images for row in rows if row.images}
+    rows = rows_on(bench, config)
     victims = [
-        _victim(row, model, recipe, config.seed, s) for row in rows for model in models for s in range(config.seeds)
+        victim_of(row, model, recipe, config.seed, s) for row in rows for model in models for s in range(config.seeds)
     ]
-    records = bench.train(victims)
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for victim, record in zip(victims, records, strict=True):
+    for victim, record in zip(victims, bench.train(victims), strict=True):
         groups[victim.labels["row"], victim.model].append(record)
-    cells = [_cell(row, model, groups[row.label, model]) for row in rows for model in models]
-    cells = _compared(cells)
-    protocol = {
-        "study": "transfer",
-        "data": bench.dataset.train.digest() + bench.dataset.test.digest(),
-        "recipe": recipe.spec(),
-        "models": [model.partition("#")[0] for model in models],
-    }
-    floor = _levels(bench.dataset)
+    cells = _compared([_cell(row, model, groups[row.label, model]) for row in rows for model in models])
+    floor = levels(bench.dataset)
     return Findings(
         study="transfer",
-        protocol=protocol,
+        protocol=protocol_of("transfer", bench, recipe, models),
         rows=[_flat(cell, bench.dataset.name, floor) for cell in cells],
         tables={"Clean test accuracy": _table(cells, models), "Comparisons": _comparisons(cells)},
-        sentences=_sentences(cells, bench.dataset, recipe, floor),
-    )
-
-
-def _victim(row: PoisonRow, model: str, recipe: Recipe, root: int, s: int) -> Victim:
-    drawn = row.draw(s)
-    labels = {"row": row.label, "poison": row.name, "pixels": row.pixels, "model": model, "victim": s}
-    return Victim(
-        model=model,
-        recipe=recipe,
-        seed=derive(root, "victims", s),
-        labels=labels,
-        perturbation=drawn.change() if drawn else None,
-        more={"images": row.name} if row.images else {},
+        sentences=_sentences(cells, bench.dataset, recipe, floor["majority"]),
     )
 
 
@@ -201,12 +153,7 @@ def _comes_after(poison: str, rival: str) -> bool:
     return poison not in RIVALS or RIVALS.index(poison) > RIVALS.index(rival)
 
 
-def _levels(dataset: Dataset) -> tuple[float, float]:
-    """Return (chance, majority): 1 / K, and the share of the largest class of the test images."""
-    return 1 / dataset.test.num_classes, float(dataset.test.class_counts().max() / len(dataset.test))
-
-
-def _flat(cell: Cell, dataset: str, levels: tuple[float, float]) -> dict[str, Any]:
+def _flat(cell: Cell, dataset: str, floor: dict[str, float]) -> dict[str, Any]:
     summary = cell.summary
     spread = dataclasses.asdict(summary) if summary else dict.fromkeys(("n", "mean", "std", "low", "high"))
     row: dict[str, Any] = {
@@ -220,8 +167,7 @@ def _flat(cell: Cell, dataset: str, levels: tuple[float, float]) -> dict[str, An
         "failed": cell.failed,
         "poisoned_train_accuracy": cell.trained,
         "pixel_follow_rate": cell.followed,
-        "chance": levels[0],
-        "majority": levels[1],
+        **floor,
     }
     for rival in RIVALS:
         comparison = cell.against.get(rival)
@@ -267,7 +213,7 @@ def _comparisons(cells: Sequence[Cell]) -> list[dict[str, str]]:
     return rows
 
 
-def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, levels: tuple[float, float]) -> list[str]:
+def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority: float) -> list[str]:
     """Return, for each network, which poison hurts it most, and whether that can be told from the rivals."""
     sentences = []
     for model in dict.fromkeys(cell.model for cell in cells):
@@ -287,5 +233,5 @@ def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, levels: 
             verdict = "lower than" if told and c.difference < 0 else "not distinguishable from"
             text += f"; {verdict} {rival} ({100 * c.difference:+.1f} points, {corrected})"
         n = worst.summary.n if worst.summary else 0
-        sentences.append(f"{text} (n = {n} networks a row, mean ± sd; the largest class is {100 * levels[1]:.1f} %).")
+        sentences.append(f"{text} (n = {n} networks a row, mean ± sd; the largest class is {100 * majority:.1f} %).")
     return sentences
