@@ -20,7 +20,7 @@ from mddes.data import DATASETS, Dataset, load_dataset
 from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
 from mddes.search.progress import Progress
-from mddes.studies import transfer
+from mddes.studies import defenses, transfer
 from mddes.studies.bench import Bench
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 LEAST_AT_A_TIME = 22  # candidates of a generation of a large search
 CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
-EXTENT = ("models", "poisons", "pixels", "seeds", "searches", "generations")
+EXTENT = ("models", "poisons", "pixels", "seeds", "searches", "generations", "defenses", "shares")
 CIRCUMSTANCES = ("dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 
 
@@ -58,6 +58,7 @@ class Study:
 
 STUDIES = {
     "transfer": Study(transfer.TransferConfig, transfer.PRESETS, transfer.run_transfer, "transfer_figures"),
+    "defenses": Study(defenses.DefensesConfig, defenses.PRESETS, defenses.run_defenses, "defenses_figures"),
 }
 
 

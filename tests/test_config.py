@@ -15,6 +15,7 @@ from mddes.config_file import read_config, save_config
 from mddes.data import split
 from mddes.pools import device_of, local_workers
 from mddes.search.config import BUDGETS, CHOICES, CIRCUMSTANCES, PRESETS, Changes, identity, resolve
+from mddes.studies.defenses import DefensesConfig
 from mddes.studies.transfer import TransferConfig
 
 
@@ -171,7 +172,7 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     assert device_of(SearchConfig()) == "cpu"
 
 
-@pytest.mark.parametrize("config", [SearchConfig, TransferConfig])
+@pytest.mark.parametrize("config", [SearchConfig, TransferConfig, DefensesConfig])
 def test_one_setting_is_described_for_each_field(config: type[Any]) -> None:
     """Every field is followed by its description: the help of the command line is made of them."""
     for group in (base for base in config.__mro__ if "__annotations__" in vars(base)):

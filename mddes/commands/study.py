@@ -18,6 +18,7 @@ from mddes.commands.speaking import resume_command, say
 from mddes.compute import ComputeSettings
 from mddes.config_file import read_settings
 from mddes.errors import InputError, look_up
+from mddes.studies.defenses import DefendedPoisons
 from mddes.studies.findings import Findings
 from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings
 from mddes.study import STUDIES, study
@@ -27,28 +28,49 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferCommand:
-    """Does a poison carry over to other networks? Poisons x N_p x networks x seeds, judged on clean test images.
-
-    Every network is trained from scratch under every poison; network s has the same initial weights and batches in
-    every row. Poisons that must be searched for are searched first. The folder can be continued: `mddes resume FOLDER`.
-
-    Example: mddes study transfer --dataset mnist --train-size 10000 --models graynet resnet20 --pixels 1 5
-    """
+class StudyCommand:
+    """What every study takes."""
 
     data: OmitArgPrefixes[StudyData]
     victims: OmitArgPrefixes[VictimSettings]
-    poison: OmitArgPrefixes[PoisonSettings]
     compute: OmitArgPrefixes[ComputeSettings]
     config: str | None = None
     """A TOML file of settings, under the names of these options with _ for -; options override it."""
     preset: Literal["smoke", "paper"] | None = None
-    """smoke: all rows in minutes; paper: the protocol of the paper's Table 1. --config and options override it."""
+    """smoke: the whole study, small, in minutes; paper: the published protocol. --config and options override it."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print how many trainings it takes, and about how long, from a few timed steps; run nothing."""
 
 
-COMMANDS: dict[str, type[Any]] = {"transfer": TransferCommand}
+@dataclass(frozen=True, kw_only=True)
+class TransferCommand(StudyCommand):
+    """Does a poison carry over to other networks? Poisons x N_p x networks x seeds, judged on clean test images.
+
+    Every network is trained from scratch under every poison; network s has the same initial weights and batches in
+    every row. Poisons that must be searched for are searched first. The folder can be continued: `mddes resume FOLDER`.
+    The preset paper is the protocol of Table 1 of the MDD-ES paper.
+
+    Example: mddes study transfer --dataset mnist --train-size 10000 --models graynet resnet20 --pixels 1 5
+    """
+
+    poison: OmitArgPrefixes[PoisonSettings]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefensesCommand(StudyCommand):
+    """What can a victim do? Every poison against every defence, and poisons that reach a share of each class only.
+
+    Defences: crop and flip, Cutout, Mixup, CutMix, RandAugment, grayscale, bit-depth reduction, JPEG-10, 3 x 3 median,
+    Gaussian blur, adversarial training; each on top of the victims' own augmentation. The preset paper is the protocol
+    of the One-Pixel Shortcut paper.
+
+    Example: mddes study defenses --dataset mnist --train-size 10000 --poisons clean one-pixel-shortcut mnist-np1
+    """
+
+    poison: OmitArgPrefixes[DefendedPoisons]
+
+
+COMMANDS: dict[str, type[Any]] = {"transfer": TransferCommand, "defenses": DefensesCommand}
 
 
 def run(rest: list[str], running: list[Path]) -> None:

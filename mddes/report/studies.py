@@ -51,3 +51,57 @@ def _bar(ax: Any, x: int, row: Mapping[str, Any] | None) -> None:
 
 def _label(row: Mapping[str, Any]) -> str:
     return str(row["poison"]) if row["pixels"] is None else f"{row['poison']}, $N_p$ = {row['pixels']}"
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def defenses_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Draw clean test accuracy with every defence, and by the share of each class that is poisoned."""
+    figures = {}
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model and row["clean_test_accuracy_mean"] is not None]
+        whole = [row for row in own if row["share"] == 1]
+        names = list(dict.fromkeys(row["defense"] for row in whole))
+        figures[f"defenses-{model}.png"] = _lines(whole, "defense", names, f"{rows[0]['dataset']}, {model}")
+        clean = [row for row in own if row["poison"] == "clean" and row["defense"] == "none"]
+        labels = dict.fromkeys(row["row"] for row in own if row["pixels"] is not None)
+        partly = [row for row in own if row["defense"] == "none" and row["pixels"] is not None]
+        partly += [{**row, "row": label, "share": 0.0} for row in clean for label in labels]
+        shares = sorted({row["share"] for row in partly})
+        if len(shares) > 2:
+            figures[f"shares-{model}.png"] = _lines(partly, "share", shares, f"{rows[0]['dataset']}, {model}", line="-")
+    return figures
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], name: str, values: Sequence[Any], title: str, line: str = "") -> Figure:
+    """Draw a marker with its 95 % interval for each poison at each value, side by side where values are names."""
+    figure = Figure(figsize=(max(5.0, 1.5 + 0.5 * len(values)), 4.2), layout="constrained")
+    ax = figure.subplots()
+    labels = list(dict.fromkeys(row["row"] for row in rows))
+    numbers = all(isinstance(value, int | float) for value in values)
+    for i, label in enumerate(labels):
+        own = sorted((row for row in rows if row["row"] == label), key=lambda row: values.index(row[name]))
+        aside = 0.0 if numbers else 0.12 * (i - (len(labels) - 1) / 2)
+        x = [100 * row[name] if numbers else values.index(row[name]) + aside for row in own]
+        mean = np.array([100 * row["clean_test_accuracy_mean"] for row in own])
+        ends = [("clean_test_accuracy_low", -1), ("clean_test_accuracy_high", 1)]
+        bars = [
+            [0.0 if row[key] is None else abs(100 * row[key] - m) for row, m in zip(own, mean, strict=True)]
+            for key, _ in ends
+        ]
+        tone = str(0.75 * i / max(1, len(labels) - 1))
+        marker = MARKERS[i % len(MARKERS)]
+        ax.errorbar(x, mean, bars, linestyle=line, marker=marker, color=tone, capsize=2, linewidth=1, label=label)
+    ax.axhline(100 * rows[0]["majority"], color="0.4", linestyle=":", linewidth=1, label="largest class alone")
+    if numbers:
+        ax.set_xlabel("share of each class that is poisoned (%)")
+    else:
+        ax.set_xticks(range(len(values)), [str(value) for value in values], rotation=40, ha="right", fontsize=8)
+    ax.set_ylabel("clean test accuracy (%)")
+    ax.set_ylim(0, 100)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    counts = sorted({row["n"] for row in rows})
+    ax.set_title(f"{title}: mean and 95 % interval (n = {'/'.join(map(str, counts))})", fontsize=9)
+    return figure
