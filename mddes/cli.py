@@ -66,7 +66,7 @@ def _dispatch(given: list[str], running: list[Path]) -> int:
 
 
 def _overview() -> str:
-    rows = "".join(f"  mddes {name:10} {command.summary}\n" for name, command in COMMANDS.items())
+    rows = "".join(f"  mddes {name:12} {command.summary}\n" for name, command in COMMANDS.items())
     return (
         f"mddes {__version__}: evolutionary data poisoning by maximum domain divergence (MDD-ES)\n\n{rows}\n"
         "`mddes COMMAND --help` explains a command's options. A first run: mddes search\n"

@@ -20,7 +20,7 @@ from mddes.data import DATASETS, Dataset, load_dataset
 from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
 from mddes.search.progress import Progress
-from mddes.studies import defenses, transfer
+from mddes.studies import defenses, learning_curve, transfer
 from mddes.studies.bench import Bench
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 LEAST_AT_A_TIME = 22  # candidates of a generation of a large search
 CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
-EXTENT = ("models", "poisons", "pixels", "seeds", "searches", "generations", "defenses", "shares")
-CIRCUMSTANCES = ("dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
+EXTENT = ("models", "poisons", "pixels", "seeds", "searches", "generations", "defenses", "shares", "candidates")
+CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,27 @@ class Study:
         config: its settings, a frozen dataclass.
         presets: settings by name.
         run: carries it out on a bench.
+        count: victims of each kind of network.
         figures: from its rows to figures by file name (imported when they are drawn).
     """
 
     config: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     run: Callable[[Bench, Any], Findings]
+    count: Callable[[Any, Dataset], int]
     figures: str
 
 
+def _study(module: Any, config: type[Any], run: Callable[[Bench, Any], Findings], figures: str) -> Study:
+    return Study(config, module.PRESETS, run, module.victims_a_model, figures)
+
+
 STUDIES = {
-    "transfer": Study(transfer.TransferConfig, transfer.PRESETS, transfer.run_transfer, "transfer_figures"),
-    "defenses": Study(defenses.DefensesConfig, defenses.PRESETS, defenses.run_defenses, "defenses_figures"),
+    "transfer": _study(transfer, transfer.TransferConfig, transfer.run_transfer, "transfer_figures"),
+    "defenses": _study(defenses, defenses.DefensesConfig, defenses.run_defenses, "defenses_figures"),
+    "learning-curve": _study(
+        learning_curve, learning_curve.LearningCurveConfig, learning_curve.run_learning_curve, "learning_curve_figures"
+    ),
 }
 
 
@@ -87,6 +96,7 @@ def study(
         raise InputError(f"the study {name} takes a {kind.config.__name__}, not a {type(config).__name__}")
     with one_thread():
         config, dataset = prepared_study(config)
+        kind.count(config, dataset)  # says what does not fit before there is a folder
         if isinstance(config, PoisonSettings) and isinstance(config, VictimSettings):
             check_poisons(dataset.train, config, config.seed)
         folder = create(Path(config.out), f"{name}-{dataset.name}", config.seed)
@@ -147,6 +157,8 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
     """Return the settings with absolute paths, so that the study can be continued from anywhere, and the images."""
     device_of(config)
     check_place(config)
+    if isinstance(config, learning_curve.LearningCurveConfig):
+        config = learning_curve.of_search(config)
     assert isinstance(config, StudyData)
     data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
     dataset = load_dataset(config.dataset, data_dir=data_dir, train_size=config.train_size)

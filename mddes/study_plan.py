@@ -14,7 +14,7 @@ from mddes.pools import device_of, local_workers
 from mddes.search.config import SearchConfig, resolve
 from mddes.studies.poisons import SEARCHED
 from mddes.studies.settings import recipe_for, resolve_models
-from mddes.study import prepared_study
+from mddes.study import STUDIES, prepared_study
 from mddes.threads import one_thread
 from mddes.training import Recipe, train
 
@@ -59,7 +59,7 @@ class StudyPlan:
         return "\n".join(lines) + "\n"
 
 
-def plan_study(_name: str, config: Any) -> StudyPlan:
+def plan_study(name: str, config: Any) -> StudyPlan:
     """Return what a study would cost.
 
     Raises:
@@ -68,11 +68,11 @@ def plan_study(_name: str, config: Any) -> StudyPlan:
     with one_thread():
         config, dataset = prepared_study(config)
         recipe = recipe_for(config, dataset)
-        rows = sum(1 if name == "clean" else len(config.pixels) for name in config.poisons)
+        count = STUDIES[name].count(config, dataset)
         models = resolve_models(config.models, dataset.train.shape[0])
-        victims = {model.partition("#")[0]: rows * config.seeds for model in models}
+        victims = {model.partition("#")[0]: count for model in models}
         seconds = {model.partition("#")[0]: _timed(model, dataset.train, recipe, config) for model in models}
-        searched = [name for name in config.poisons if name in SEARCHED]
+        searched = [poison for poison in getattr(config, "poisons", ()) if poison in SEARCHED]
         trainings, each = 0, 0.0
         if searched:
             for pixels in config.pixels:
@@ -81,9 +81,9 @@ def plan_study(_name: str, config: Any) -> StudyPlan:
                 finalists = (search.finalists + 1) * search.finalist_seeds
                 trainings += len(searched) * config.searches * (search.popsize * search.generations + finalists)
             each = _timed(search.model, dataset.train, search.recipe(), config)
-    workers = max(1, local_workers(config, rows * config.seeds))
-    count = len(searched) * len(config.pixels) * config.searches
-    return StudyPlan(victims, seconds, count, trainings, each, workers)
+    workers = max(1, local_workers(config, count))
+    searches = len(searched) * len(config.pixels) * config.searches if searched else 0
+    return StudyPlan(victims, seconds, searches, trainings, each, workers)
 
 
 def _search_config(config: Any, train: ImageSet, pixels: int) -> SearchConfig:

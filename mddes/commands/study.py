@@ -20,6 +20,7 @@ from mddes.config_file import read_settings
 from mddes.errors import InputError, look_up
 from mddes.studies.defenses import DefendedPoisons
 from mddes.studies.findings import Findings
+from mddes.studies.learning_curve import SearchedRun
 from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings
 from mddes.study import STUDIES, study
 from mddes.study_plan import plan_study
@@ -70,7 +71,24 @@ class DefensesCommand(StudyCommand):
     poison: OmitArgPrefixes[DefendedPoisons]
 
 
-COMMANDS: dict[str, type[Any]] = {"transfer": TransferCommand, "defenses": DefensesCommand}
+@dataclass(frozen=True, kw_only=True)
+class LearningCurveCommand(StudyCommand):
+    """What did a search buy? The test error of its best-so-far poison over generations, seen by nobody while it ran.
+
+    Also the clean test accuracy of victims over their epochs, and how the proxy A-distance that the search logged goes
+    with the test error of networks trained on its candidates. Data set and training size are those of the search.
+
+    Example: mddes study learning-curve --run runs/digits-np5-20261120-101500-s0
+    """
+
+    search: OmitArgPrefixes[SearchedRun]
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "transfer": TransferCommand,
+    "defenses": DefensesCommand,
+    "learning-curve": LearningCurveCommand,
+}
 
 
 def run(rest: list[str], running: list[Path]) -> None:

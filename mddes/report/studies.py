@@ -80,19 +80,29 @@ def _lines(rows: Sequence[Mapping[str, Any]], name: str, values: Sequence[Any], 
     ax = figure.subplots()
     labels = list(dict.fromkeys(row["row"] for row in rows))
     numbers = all(isinstance(value, int | float) for value in values)
-    for i, label in enumerate(labels):
-        own = sorted((row for row in rows if row["row"] == label), key=lambda row: values.index(row[name]))
+    for i, name_of_row in enumerate(labels):
+        label = name_of_row.replace("N_p", "$N_p$")
+        own = sorted((row for row in rows if row["row"] == name_of_row), key=lambda row: values.index(row[name]))
         aside = 0.0 if numbers else 0.12 * (i - (len(labels) - 1) / 2)
         x = [100 * row[name] if numbers else values.index(row[name]) + aside for row in own]
         mean = np.array([100 * row["clean_test_accuracy_mean"] for row in own])
-        ends = [("clean_test_accuracy_low", -1), ("clean_test_accuracy_high", 1)]
         bars = [
-            [0.0 if row[key] is None else abs(100 * row[key] - m) for row, m in zip(own, mean, strict=True)]
-            for key, _ in ends
+            [0.0 if row[end] is None else abs(100 * row[end] - m) for row, m in zip(own, mean, strict=True)]
+            for end in ("clean_test_accuracy_low", "clean_test_accuracy_high")
         ]
         tone = str(0.75 * i / max(1, len(labels) - 1))
         marker = MARKERS[i % len(MARKERS)]
-        ax.errorbar(x, mean, bars, linestyle=line, marker=marker, color=tone, capsize=2, linewidth=1, label=label)
+        ax.errorbar(
+            x,
+            mean,
+            bars,
+            linestyle=line,
+            marker=marker,
+            color=tone,
+            capsize=2,
+            linewidth=1,
+            label=label,
+        )
     ax.axhline(100 * rows[0]["majority"], color="0.4", linestyle=":", linewidth=1, label="largest class alone")
     if numbers:
         ax.set_xlabel("share of each class that is poisoned (%)")
@@ -105,3 +115,79 @@ def _lines(rows: Sequence[Mapping[str, Any]], name: str, values: Sequence[Any], 
     counts = sorted({row["n"] for row in rows})
     ax.set_title(f"{title}: mean and 95 % interval (n = {'/'.join(map(str, counts))})", fontsize=9)
     return figure
+
+
+def learning_curve_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Draw target error over generations, clean test accuracy over epochs, and error against proxy A-distance."""
+    figures = {}
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        figure = Figure(figsize=(10, 3.4), layout="constrained")
+        generations, epochs, candidates = figure.subplots(1, 3)
+        _over_generations(generations, [row for row in own if row["kind"] == "generation" and row["errors"]])
+        for row in own:
+            if row["kind"] == "winner":
+                error = 100 * float(np.mean(row["errors"]))
+                generations.axhline(error, color="0.3", linestyle="--", linewidth=1, label="winner on fresh seeds")
+        _over_epochs(epochs, [row for row in own if row["kind"] == "epoch"])
+        pairs = [row for row in own if row["kind"] == "candidate" and row["proxy_a_distance"] is not None]
+        candidates.plot(
+            [row["proxy_a_distance"] for row in pairs],
+            [100 * row["error"] for row in pairs],
+            linestyle="",
+            marker="o",
+            markersize=4,
+            color="0.3",
+        )
+        candidates.set_xlabel("logged proxy A-distance")
+        candidates.set_ylabel("test error (%)")
+        candidates.set_title(f"{len(pairs)} candidates, a network each", fontsize=9)
+        named = dict(zip(*reversed([*generations.get_legend_handles_labels()]), strict=True))
+        named |= dict(zip(*reversed([*epochs.get_legend_handles_labels()]), strict=True))
+        figure.legend([*named.values()], [*named], loc="outside lower center", ncols=5, fontsize=7, frameon=False)
+        for ax in (generations, epochs, candidates):
+            ax.grid(color="0.9", linewidth=0.6)
+            ax.set_axisbelow(True)
+        figure.suptitle(f"{rows[0]['dataset']}, {model}", fontsize=10)
+        figures[f"learning-curve-{model}.png"] = figure
+    return figures
+
+
+def _over_generations(ax: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    x = [row["generation"] + 1 for row in rows]
+    mean = np.array([100 * row["error_mean"] for row in rows])
+    std = np.array([100 * (row["error_std"] or 0.0) for row in rows])
+    ax.fill_between(x, mean - std, mean + std, step="post", color="0.82")
+    ax.plot(x, mean, drawstyle="steps-post", color="black", marker="o", markersize=3)
+    ax.set_xlabel("generation")
+    ax.set_ylabel("test error (%)")
+    n = rows[0]["n"] if rows else 0
+    ax.set_title(f"best-so-far poison: mean ± sd of {n} networks", fontsize=9)
+
+
+def _over_epochs(ax: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    styles = {
+        "clean": ("0.0", "-", "o", "clean"),
+        "uniform": ("0.45", "--", "s", "uniform"),
+        "best": ("0.6", "-.", "^", "best single value"),
+        "winner": ("0.3", ":", "D", "winner on fresh seeds"),
+    }
+    for name, (tone, line, marker, label) in styles.items():
+        own = [row for row in rows if row["row"] == name]
+        x, mean = [row["epoch"] for row in own], np.array([100 * row["accuracy_mean"] for row in own])
+        std = np.array([100 * (row["accuracy_std"] or 0.0) for row in own])
+        if own:
+            ax.errorbar(
+                x,
+                mean,
+                std,
+                color=tone,
+                linestyle=line,
+                marker=marker,
+                markersize=3,
+                capsize=2,
+                label=label,
+            )
+    ax.set_xlabel("epoch of the victim")
+    ax.set_ylabel("clean test accuracy (%)")
+    ax.set_title("mean ± sd", fontsize=9)

@@ -9,7 +9,7 @@ from mddes.data import Dataset
 from mddes.seeding import derive
 from mddes.settings import Ranges, check_settings
 from mddes.studies.bench import Bench, Victim
-from mddes.studies.poisons import PoisonRow, check_names, poison_rows, searched_row
+from mddes.studies.poisons import KNOWN, PoisonRow, check_names, poison_rows, searched_row
 from mddes.studies.settings import (
     STUDY_RANGES,
     VICTIM_CHOICES,
@@ -68,17 +68,19 @@ def victim_of(
     )
 
 
+def poisons_of(config: PoisonStudyConfig) -> int:
+    """Return how many poisons a study has: those that are made for it, once for each N_p."""
+    made = sum(name in KNOWN and name != "clean" for name in config.poisons)
+    return made * len(config.pixels) + len(config.poisons) - made
+
+
 def levels(dataset: Dataset) -> dict[str, float]:
     """Return chance (1 / K) and majority (the share of the largest class of the test images)."""
     largest = float(dataset.test.class_counts().max() / len(dataset.test))
     return {"chance": 1 / dataset.test.num_classes, "majority": largest}
 
 
-def protocol_of(study: str, bench: Bench, recipe: Recipe, models: tuple[str, ...]) -> dict[str, Any]:
-    """Return what two results of a study must agree on to be compared."""
-    return {
-        "study": study,
-        "data": bench.dataset.train.digest() + bench.dataset.test.digest(),
-        "recipe": recipe.spec(),
-        "models": [model.partition("#")[0] for model in models],
-    }
+def protocol_of(study: str, bench: Bench, recipe: Recipe) -> dict[str, Any]:
+    """Return what two results of a study must agree on to be compared, network by network."""
+    data = bench.dataset.train.digest() + bench.dataset.test.digest()
+    return {"study": study, "data": data, "recipe": recipe.spec()}

@@ -15,7 +15,7 @@ from typing import Any
 from mddes.data import Dataset
 from mddes.errors import InputError, look_up
 from mddes.settings import Ranges
-from mddes.studies.base import PoisonStudyConfig, levels, protocol_of, rows_on, victim_of
+from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, Victim
 from mddes.studies.findings import Findings, percent
 from mddes.studies.poisons import PoisonRow
@@ -119,6 +119,13 @@ def chosen_defenses(config: DefensesConfig, dataset: Dataset) -> list[str]:
     return list(dict.fromkeys(("none", *named)))
 
 
+def victims_a_model(config: DefensesConfig, dataset: Dataset) -> int:
+    """Return how many victims of each kind a study will train."""
+    rows = poisons_of(config)
+    shares = sum(0 < share < 1 for share in config.shares)
+    return config.seeds * (rows * len(chosen_defenses(config, dataset)) + (rows - ("clean" in config.poisons)) * shares)
+
+
 def defended(recipe: Recipe, defense: Defense) -> Recipe:
     """Return a recipe with a defence on top of its own augmentation; what mixes images stays last."""
     parts = list(dict.fromkeys((*recipe.augmentation, *defense.augmentation)))
@@ -161,7 +168,7 @@ def run_defenses(bench: Bench, config: DefensesConfig) -> Findings:
         tables[f"Clean test accuracy by poisoned share, {model}"] = _shares(own)
     return Findings(
         study="defenses",
-        protocol=protocol_of("defenses", bench, recipe, models),
+        protocol=protocol_of("defenses", bench, recipe),
         rows=cells,
         tables=tables,
         sentences=_sentences(cells, bench.dataset, config.seeds),

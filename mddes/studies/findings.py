@@ -22,7 +22,7 @@ class Findings:
 
     Attributes:
         study: its name.
-        protocol: JSON; what two results must agree on to be compared (data, recipe, networks).
+        protocol: JSON; what two results must agree on to be compared (data, recipe).
         rows: flat, one a cell.
         tables: by title; each a list of rows of text.
         sentences: what the numbers support.

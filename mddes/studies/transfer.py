@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mddes.data import Dataset
-from mddes.studies.base import PoisonStudyConfig, levels, protocol_of, rows_on, victim_of
+from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench
 from mddes.studies.findings import Findings, percent
 from mddes.studies.poisons import PoisonRow
@@ -92,11 +92,16 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
     floor = levels(bench.dataset)
     return Findings(
         study="transfer",
-        protocol=protocol_of("transfer", bench, recipe, models),
+        protocol=protocol_of("transfer", bench, recipe),
         rows=[_flat(cell, bench.dataset.name, floor) for cell in cells],
         tables={"Clean test accuracy": _table(cells, models), "Comparisons": _comparisons(cells)},
         sentences=_sentences(cells, bench.dataset, recipe, floor["majority"]),
     )
+
+
+def victims_a_model(config: TransferConfig, _dataset: Dataset) -> int:
+    """Return how many victims of each kind a study will train."""
+    return config.seeds * poisons_of(config)
 
 
 def _cell(row: PoisonRow, model: str, records: Sequence[Record]) -> Cell:

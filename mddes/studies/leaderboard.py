@@ -1,0 +1,119 @@
+"""A leaderboard of poisons, from the results of transfer studies; unlike runs are never ranked together.
+
+Results belong together when they have one protocol hash: the same images and recipe. Within a protocol the
+poisons of one N_p are ranked by the mean clean test accuracy of their victims, the lowest (the worst for the victim)
+first, network by network. Networks that several folders trained are counted once.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mddes.errors import InputError
+from mddes.studies.findings import RESULTS, as_markdown, percent
+from mddes.studies.statistics import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One poison on one network, from one study."""
+
+    protocol: str
+    dataset: str
+    model: str
+    poison: str
+    pixels: int | None
+    mode: str | None
+    accuracies: tuple[float, ...]
+    source: str
+
+    @property
+    def summary(self) -> Summary:
+        """Of the accuracies."""
+        return summarise(self.accuracies)
+
+
+def read_results(folders: Iterable[str | Path]) -> list[Entry]:
+    """Return the entries of transfer studies in these folders; a folder of several is searched, one level deep.
+
+    Raises:
+        InputError: a folder without results, or results that cannot be read.
+    """
+    entries: list[Entry] = []
+    for name in folders:
+        folder = Path(name)
+        paths = [folder / RESULTS] if (folder / RESULTS).exists() else sorted(folder.glob(f"*/{RESULTS}"))
+        if not paths:
+            raise InputError(f"{folder} holds no results of a study: no {RESULTS} there, or one level below")
+        for path in paths:
+            entries += _entries(path)
+    if not entries:
+        raise InputError("there is no transfer study among these results")
+    return entries
+
+
+def _entries(path: Path) -> list[Entry]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["study"] != "transfer":
+            return []
+        protocol = str(content["protocol_hash"])
+        return [
+            Entry(
+                protocol=protocol,
+                dataset=str(row["dataset"]),
+                model=str(row["model"]),
+                poison=str(row["poison"]),
+                pixels=row["pixels"],
+                mode=row["mode"],
+                accuracies=tuple(float(accuracy) for accuracy in row["accuracies"]),
+                source=path.parent.name,
+            )
+            for row in content["rows"]
+            if row["accuracies"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read results from {path}: {error}") from error
+
+
+def ranked(entries: Sequence[Entry]) -> dict[str, list[list[Entry]]]:
+    """Return, for each protocol, groups of one network and one N_p, each with the lowest accuracy first.
+
+    Clean training and other people's images, which have no N_p, stand in a group of their own.
+    """
+    groups: dict[tuple[str, str, int], list[Entry]] = defaultdict(list)
+    for entry in dict.fromkeys(entries):
+        groups[entry.protocol, entry.model, entry.pixels or 0].append(entry)
+    board: dict[str, list[list[Entry]]] = defaultdict(list)
+    for (protocol, _, _), own in sorted(groups.items()):
+        board[protocol].append(sorted(own, key=lambda entry: entry.summary.mean))
+    return dict(board)
+
+
+def as_text(board: Mapping[str, Sequence[Sequence[Entry]]]) -> str:
+    """Return the leaderboard as Markdown."""
+    parts = ["# Leaderboard", "Clean test accuracy of victims in percent; the poison that costs most comes first."]
+    for protocol, groups in board.items():
+        parts.append(f"## Protocol {protocol}: {groups[0][0].dataset}")
+        for group in groups:
+            rows = [_row(rank, entry) for rank, entry in enumerate(group, start=1)]
+            pixels = "no N_p" if group[0].pixels is None else f"N_p = {group[0].pixels}"
+            parts += [f"### {group[0].model}, {pixels}", as_markdown(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(rank: int, entry: Entry) -> dict[str, str]:
+    s: Any = entry.summary
+    interval = "" if s.low is None else f"{100 * s.low:.1f} to {100 * s.high:.1f}"
+    return {
+        "rank": str(rank),
+        "poison": entry.poison,
+        "mode": entry.mode or "",
+        "accuracy": percent(s),
+        "95 % interval": interval,
+        "n": str(s.n),
+        "study": entry.source,
+    }

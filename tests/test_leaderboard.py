@@ -1,0 +1,66 @@
+"""The leaderboard: ranks within a protocol only, counts nothing twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mddes import InputError
+from mddes.cli import main
+from mddes.studies.leaderboard import ranked, read_results
+
+
+def results(folder: Path, protocol: str, rows: list[tuple[str, int | None, str, list[float]]], **more: Any) -> Path:
+    folder.mkdir(parents=True)
+    content = {
+        "study": "transfer",
+        "protocol_hash": protocol,
+        "rows": [
+            {"dataset": "digits", "poison": p, "pixels": n, "mode": "set", "model": m, "accuracies": a}
+            for p, n, m, a in rows
+        ],
+        **more,
+    }
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_worst_poison_for_the_victim_comes_first_and_protocols_stay_apart(tmp_path: Path) -> None:
+    one = [("uniform", 1, "graynet", [0.8, 0.9]), ("mdd-es", 1, "graynet", [0.5, 0.6]), ("ops", 5, "graynet", [0.1])]
+    results(tmp_path / "a", "aaa", [*one, ("clean", None, "graynet", [0.95])])
+    results(tmp_path / "b", "bbb", [("uniform", 1, "graynet", [0.1, 0.1]), ("failed", 1, "graynet", [])])
+    board = ranked(read_results([tmp_path]))
+    names = {protocol: [[entry.poison for entry in group] for group in groups] for protocol, groups in board.items()}
+    assert names == {"aaa": [["clean"], ["mdd-es", "uniform"], ["ops"]], "bbb": [["uniform"]]}
+
+
+def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
+    folder = results(tmp_path / "a", "aaa", [("uniform", 1, "graynet", [0.8, 0.9])])
+    (group,) = ranked(read_results([folder, tmp_path]))["aaa"]
+    assert len(group) == 1
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results(tmp_path / "a", "aaa", [("b|d", 1, "graynet", [0.8, 0.9])])
+    out = tmp_path / "board.md"
+    assert main(["leaderboard", str(tmp_path), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert out.read_text() == text
+    assert "| 1 | b\\|d | set | 85.0 ± 7.1 |" in text
+    assert main(["leaderboard", str(tmp_path), "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"study": "transfer"}', '{"study": "transfer", "protocol_hash": "a", "rows": [{}]}']
+)
+def test_damaged_results(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match="cannot read results from"):
+        read_results([tmp_path])
+
+
+def test_folders_without_results(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no results of a study"):
+        read_results([tmp_path])
