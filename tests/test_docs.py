@@ -8,6 +8,8 @@ import pytest
 
 from mddes.commands import COMMANDS
 from mddes.commands.search import parse_search
+from mddes.commands.study import COMMANDS as STUDIES
+from mddes.commands.study import parse_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
@@ -38,6 +40,8 @@ def test_commands_exist(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert name in COMMANDS
     if name == "search" and "--help" not in rest:
         assert parse_search(rest)
+    if name == "study":
+        assert parse_study(rest[0], STUDIES[rest[0]], rest[1:])
 
 
 def test_links_lead_somewhere() -> None:
