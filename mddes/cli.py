@@ -6,6 +6,7 @@ resumes). Results go to standard output; progress and warnings to standard error
 
 import io
 import logging
+import os
 import signal
 import sys
 import time
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         say_how_to_resume(running if isinstance(error, RunStopped) else [])
         return 2
+    except BrokenPipeError:  # `mddes ... | head`: whoever read has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         say_how_to_resume(running)

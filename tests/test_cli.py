@@ -332,6 +332,13 @@ def test_what_a_shell_lets_ignore_ctrl_c_ignores_it(monkeypatch: pytest.MonkeyPa
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:
+    command = f"{sys.executable} -m mddes search --help | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: mddes search")
+    assert done.stderr == ""
+
+
 def test_python_dash_m(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "mddes", "nope"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

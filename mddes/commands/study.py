@@ -154,7 +154,7 @@ def print_findings(findings: Findings) -> None:
 
 
 def _overview() -> str:
-    first = {name: (kind.__doc__ or "").splitlines()[0] for name, kind in COMMANDS.items()}
+    first = {name: (kind.__doc__ or "").partition("?")[0] + "?" for name, kind in COMMANDS.items()}
     rows = "".join(f"  mddes study {name:16} {summary}\n" for name, summary in first.items())
     return (
         f"Studies train networks under poisons, and measure them:\n\n{rows}\n`mddes study NAME --help` explains one.\n"
