@@ -1,18 +1,41 @@
 """How a command's arguments are parsed: tyro reads the declarations of `commands/`, and what is wrong is one line."""
 
+import argparse
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from mddes.errors import InputError
+from mddes.config_file import read_settings
+from mddes.errors import InputError, look_up
 
 T = TypeVar("T")
+
+
+def given_first(arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any]], kind: type[Any]) -> dict[str, Any]:
+    """Return the settings that --preset and --config give, before any option overrides them.
+
+    Raises:
+        InputError: an unknown preset, or a file that cannot be read or says something that is wrong.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--config")
+    early.add_argument("--preset")
+    settings: dict[str, Any] = {}
+    with contextlib.suppress(argparse.ArgumentError):  # a missing value is for the real parser to report
+        first, _ = early.parse_known_args(arguments)
+        if first.preset:
+            settings |= look_up("preset", first.preset, presets)
+        if first.config:
+            settings |= read_settings(first.config, kind)
+    kind(**settings)  # a mistake in the file is said in the file's words
+    return settings
+
 
 REGISTRY = ConstructorRegistry()
 

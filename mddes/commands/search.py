@@ -4,8 +4,6 @@ The groups of `search/config.py` become the groups of `mddes search --help`. A T
 options override them.
 """
 
-import argparse
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -17,13 +15,11 @@ import tyro
 from tyro.conf import OmitArgPrefixes
 
 from mddes.api import search
-from mddes.arguments import parse
+from mddes.arguments import given_first, parse
 from mddes.bar import Bar, duration
 from mddes.commands.result import print_result
 from mddes.commands.speaking import say
 from mddes.compute import ComputeSettings
-from mddes.config_file import read_settings
-from mddes.errors import look_up
 from mddes.plan import Plan, plan
 from mddes.search.config import (
     PRESETS,
@@ -76,17 +72,7 @@ def parse_search(arguments: Sequence[str]) -> tuple[SearchConfig, bool]:
     Raises:
         InputError: arguments, preset or configuration file are wrong.
     """
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    early.add_argument("--config")
-    early.add_argument("--preset")
-    settings: dict[str, Any] = {}
-    with contextlib.suppress(argparse.ArgumentError):  # a missing value is for the real parser to report
-        first, _ = early.parse_known_args(arguments)
-        if first.preset:
-            settings |= look_up("preset", first.preset, PRESETS)
-        if first.config:
-            settings |= read_settings(first.config, SearchConfig)
-    SearchConfig(**settings)  # a mistake in the file is said in the file's words
+    settings = given_first(arguments, PRESETS, SearchConfig)
     command = parse(SearchCommand, "mddes search", arguments, _defaults(settings))
     return SearchConfig(**command.settings()), command.plan
 

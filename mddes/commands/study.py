@@ -1,7 +1,5 @@
 """`mddes study`: trains victims, and says what they show."""
 
-import argparse
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -12,11 +10,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from mddes.arguments import parse
+from mddes.arguments import given_first, parse
 from mddes.bar import Bar, duration
 from mddes.commands.speaking import resume_command, say
 from mddes.compute import ComputeSettings
-from mddes.config_file import read_settings
 from mddes.errors import InputError, look_up
 from mddes.studies.defenses import DefendedPoisons
 from mddes.studies.findings import Findings
@@ -121,17 +118,7 @@ def parse_study(name: str, command: type[Any], arguments: Sequence[str]) -> tupl
         InputError: arguments, preset or configuration file are wrong.
     """
     kind = STUDIES[name]
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    early.add_argument("--config")
-    early.add_argument("--preset")
-    settings: dict[str, Any] = {}
-    with contextlib.suppress(argparse.ArgumentError):  # a missing value is for the real parser to report
-        first, _ = early.parse_known_args(arguments)
-        if first.preset:
-            settings |= look_up("preset", first.preset, kind.presets)
-        if first.config:
-            settings |= read_settings(first.config, kind.config)
-    settings = dataclasses.asdict(kind.config(**settings))  # a mistake in the file is said in the file's words
+    settings = dataclasses.asdict(kind.config(**given_first(arguments, kind.presets, kind.config)))
     groups = {f.name: f.type for f in dataclasses.fields(command) if dataclasses.is_dataclass(_group(f.type))}
     defaults = command(**{name: _filled(_group(hint), settings) for name, hint in groups.items()})
     parsed = parse(command, f"mddes study {name}", arguments, defaults)
