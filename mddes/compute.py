@@ -26,10 +26,6 @@ class ComputeSettings:
     """MB of shared memory for the images, when Ray is started here; default what they need."""
     time_limit: float = 7200.0
     """Seconds after which a training's worker is taken for hung and replaced (not with --workers 0); 0 is never."""
-    stragglers: float = 0.0
-    """Cancel the last quarter of a generation's trainings when they take so many times the median; 0 is never."""
-    tensorboard: bool = False
-    """Write the generations to RUN/tensorboard too (needs the extra: pip install 'mddes[tensorboard]')."""
     out: str = "runs"
     """Folder in which the run's folder is made."""
 
@@ -38,7 +34,7 @@ COMPUTE_CHOICES: dict[str, dict[str, Any]] = {
     "device": dict.fromkeys(("auto", "cpu", "cuda")),
     "placement": dict.fromkeys(("spread", "pack")),
 }
-COMPUTE_AT_LEAST = {"cpus_per_worker": 0, "gpus_per_worker": 0, "object_store": 80, "time_limit": 0, "stragglers": 0}
+COMPUTE_AT_LEAST = {"cpus_per_worker": 0, "gpus_per_worker": 0, "object_store": 80, "time_limit": 0}
 
 
 def check_workers(workers: Literal["auto"] | int) -> None:

@@ -21,14 +21,16 @@ from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
 from mddes.search.progress import Progress
 from mddes.studies import defenses, learning_curve, transfer
-from mddes.studies.bench import Bench
+from mddes.studies.bench import STANDING, Bench
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
-from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings
+from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings, recipe_for, resolve_models
 from mddes.tasks import Ledger
 from mddes.tasks.run_folder import create, environment, lease, read_json, write_json
 from mddes.tasks.task import PROTOCOL
 from mddes.threads import one_thread
+from mddes.training.trial import try_out
+from mddes.user_code import is_own, pin
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
 EXTENT = ("models", "poisons", "pixels", "seeds", "searches", "generations", "defenses", "shares", "candidates")
 CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
+LARGER_ONLY = ("seeds", "searches", "generations", "candidates")
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,14 @@ class Study:
         config: its settings, a frozen dataclass.
         presets: settings by name.
         run: carries it out on a bench.
-        count: victims of each kind of network.
+        count: victims of each kind of network, and how many plain trainings they cost.
         figures: from its rows to figures by file name (imported when they are drawn).
     """
 
     config: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     run: Callable[[Bench, Any], Findings]
-    count: Callable[[Any, Dataset], int]
+    count: Callable[[Any, Dataset], tuple[int, int]]
     figures: str
 
 
@@ -113,8 +116,8 @@ def resume_study(
     Args:
         run_dir: the study's folder.
         on_progress: called after every training.
-        changes: `EXTENT` makes it larger (more seeds, models, poisons), `CIRCUMSTANCES` moves it; None leaves one as
-            it is. All else is the study's own.
+        changes: `EXTENT` says how much of it there is (seeds, searches and generations only more), `CIRCUMSTANCES`
+            where it is carried out; None leaves one as it is. All else is the study's own.
 
     Raises:
         InputError: no study there, another driver runs it, or data, settings and ledger do not fit together.
@@ -127,6 +130,9 @@ def resume_study(
         raise InputError(f"{folder} is no study's folder: it has no {CONFIG}")
     with one_thread(), lease(folder):
         name, config = read_study(folder)
+        for key in LARGER_ONLY:
+            if changes.get(key) is not None and changes[key] < getattr(config, key):
+                raise InputError(f"a study cannot be made smaller: {folder} has {key} {getattr(config, key)}")
         config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
         config, dataset = prepared_study(config)
         return _run(name, folder, config, dataset, on_progress)
@@ -160,6 +166,7 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
     if isinstance(config, learning_curve.LearningCurveConfig):
         config = learning_curve.of_search(config)
     assert isinstance(config, StudyData)
+    assert isinstance(config, VictimSettings)
     data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
     dataset = load_dataset(config.dataset, data_dir=data_dir, train_size=config.train_size)
     if config.test_size is not None and config.test_size < len(dataset.test):
@@ -171,7 +178,14 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
         changes["poisons"] = tuple(_absolute(name) if Path(name).is_file() else name for name in config.poisons)
     if getattr(config, "ray_address", None) == "local":
         changes["ray_address"] = None
-    return dataclasses.replace(config, **changes), dataset
+    changes["models"] = tuple(pin("model", name) if is_own(name) else name for name in config.models)
+    if is_own(config.optimizer):
+        changes["optimizer"] = pin("optimizer", config.optimizer)
+    config = dataclasses.replace(config, **changes)
+    for model in resolve_models(config.models, dataset.train.shape[0]):
+        if is_own(model) or is_own(config.optimizer):
+            try_out(model, recipe_for(config, dataset), dataset.train)
+    return config, dataset
 
 
 def _at_a_time(config: Any) -> int:
@@ -195,6 +209,7 @@ def _run(name: str, folder: Path, config: Any, dataset: Dataset, on_progress: Ca
     with Ledger(folder / LEDGER, identity) as ledger:
         save_config({"study": name, **dataclasses.asdict(config)}, folder / CONFIG)
         _save_environment(folder / "environment.json", device_of(config))
+        _unfinished(folder / STANDING)
         shared = (dataset.train, dataset.test, dataset.train)  # searches split the training images anew
         with make_pool(config, folder / "logs", at_a_time=_at_a_time(config), data=shared) as pool:
             bench = Bench(dataset, folder, ledger, pool, on_progress)
@@ -202,6 +217,13 @@ def _run(name: str, folder: Path, config: Any, dataset: Dataset, on_progress: Ca
     findings.save(folder)
     _draw(folder, STUDIES[name].figures, findings)
     return findings
+
+
+def _unfinished(path: Path) -> None:
+    """Note that a study that is continued has not ended again yet."""
+    standing = read_json(path)
+    if isinstance(standing, dict) and standing.get("finished"):
+        write_json(path, {**standing, "finished": False})
 
 
 def _save_environment(path: Path, device: str) -> None:

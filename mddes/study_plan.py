@@ -68,10 +68,10 @@ def plan_study(name: str, config: Any) -> StudyPlan:
     with one_thread():
         config, dataset = prepared_study(config)
         recipe = recipe_for(config, dataset)
-        count = STUDIES[name].count(config, dataset)
+        count, cost = STUDIES[name].count(config, dataset)
         models = resolve_models(config.models, dataset.train.shape[0])
-        victims = {model.partition("#")[0]: count for model in models}
-        seconds = {model.partition("#")[0]: _timed(model, dataset.train, recipe, config) for model in models}
+        victims = dict.fromkeys(models, count)
+        seconds = {model: _timed(model, dataset.train, recipe, config) * cost / count for model in models}
         searched = [poison for poison in getattr(config, "poisons", ()) if poison in SEARCHED]
         trainings, each = 0, 0.0
         if searched:

@@ -63,11 +63,12 @@ def _module(what: str, name: str) -> Any:
         importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever a user's module raises, it is one line
+    except (Exception, SystemExit) as error:  # whatever a user's module raises, it is one line
         raise InputError(f"cannot import {name!r}, named as {what}: {type(error).__name__}: {error}") from error
 
 
 def _digest(module_name: str) -> str:
-    origin = sys.modules[module_name].__file__
-    content = Path(origin).read_bytes() if origin else b""
-    return hashlib.sha256(content).hexdigest()[:DIGITS]
+    origin = getattr(sys.modules[module_name], "__file__", None)
+    if origin is None:
+        raise InputError(f"{module_name} has no file that a run could be pinned to: name a module of your own")
+    return hashlib.sha256(Path(origin).read_bytes()).hexdigest()[:DIGITS]

@@ -60,7 +60,7 @@ def test_choices_in_types_and_tables_are_the_same() -> None:
 
 
 def test_every_setting_belongs_to_one_group() -> None:
-    groups = [kind for kind in SearchConfig.__mro__[1:] if dataclasses.is_dataclass(kind)]
+    groups = [kind for kind in SearchConfig.__bases__ if dataclasses.is_dataclass(kind)]
     assert len(groups) == 7
     names = [field.name for group in groups for field in dataclasses.fields(group)]
     assert sorted(names) == sorted(field.name for field in dataclasses.fields(SearchConfig))

@@ -151,3 +151,37 @@ def test_plan_and_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(arguments) == 0
     (folder,) = tmp_path.iterdir()
     assert len(records(folder)) == 18
+
+
+def test_rows_of_equal_poisons_keep_their_names(tmp_path: Path) -> None:
+    """Two rows with one perturbation share their trainings, and nothing else."""
+    train = mddes.load_dataset("digits", train_size=150).train
+    mddes.one_pixel_shortcut(train, pixels=2).save(tmp_path / "copy.json")
+    poisons = ("one-pixel-shortcut", str(tmp_path / "copy.json"))
+    found = study("defenses", config(tmp_path / "runs", poisons=poisons, shares=(), defenses=("cutout",)))
+    assert [(row["poison"], row["row"]) for row in found.rows] == [
+        ("one-pixel-shortcut", "one-pixel-shortcut, N_p = 2"),
+        ("one-pixel-shortcut", "one-pixel-shortcut, N_p = 2"),
+        ("copy", "copy, N_p = 2"),
+        ("copy", "copy, N_p = 2"),
+    ]
+    assert found.rows[0]["accuracies"] == found.rows[2]["accuracies"]
+    assert len(records(found.run_dir)) == 4
+
+
+def test_what_the_victims_do_anyway_is_no_defence(tmp_path: Path) -> None:
+    settings = {"augmentation": ("crop", "cutout"), "poisons": ("clean",), "seeds": 1}
+    with pytest.raises(InputError, match="cutout is no defence here"):
+        study("defenses", config(tmp_path / "runs", defenses=("cutout",), **settings))
+    assert not (tmp_path / "runs").exists()
+    found = study("defenses", config(tmp_path / "runs", defenses=("all",), **settings))
+    names = [row["defense"] for row in found.rows]
+    assert "crop" not in names
+    assert "cutout" not in names
+    assert "median" in names
+
+
+def test_intervals_of_accuracies_end_at_0_and_1(finished: Findings) -> None:
+    for row in finished.rows:
+        assert 0 <= row["clean_test_accuracy_low"] <= row["clean_test_accuracy_mean"] <= row["clean_test_accuracy_high"]
+        assert row["clean_test_accuracy_high"] <= 1

@@ -293,3 +293,43 @@ def test_baselines_from_the_command_line(tmp_path: Path, method: str, capsys: py
     assert mddes.Perturbation.load(path) == functions[method](train, pixels=2)
     assert main(["baseline", method, "--out", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("poisoned", [range(20, 23), torch.arange(20, 23), [-3, -2, -1], np.arange(23) >= 20])
+def test_any_kind_of_indices_choose_what_is_poisoned(poisoned: object) -> None:
+    dataset, p = case()
+    wrapped = PoisonedDataset(Pictures(dataset, "array"), p, poisoned=poisoned)
+    loader = torch.utils.data.DataLoader(wrapped, sampler=torch.utils.data.SubsetRandomSampler(range(23)))
+    changed = 0
+    for place in [*range(23), *torch.arange(23), -1]:
+        image, _ = wrapped[place]
+        expected = p.apply(dataset.train) if int(place) % 23 >= 20 else dataset.train
+        assert np.array_equal(image, expected.images[int(place) % 23])
+        changed += int(place) % 23 >= 20
+    assert changed == 7
+    assert len(loader) == 23
+
+
+@pytest.mark.parametrize("poisoned", [[23], [-24], [0.5], np.ones(5, dtype=bool)])
+def test_indices_that_are_not_the_data_set_s(poisoned: object) -> None:
+    dataset, p = case()
+    with pytest.raises(InputError, match="poisoned must be indices"):
+        PoisonedDataset(Pictures(dataset, "array"), p, poisoned=poisoned)
+
+
+def test_every_layout_can_be_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for layout in LAYOUTS:
+        out = tmp_path / layout
+        assert main(["poison", "digits-np5", "--train-size", "40", "--format", layout, "--out", str(out)]) == 0
+        assert main(["poison", "--verify", str(out)]) == 0
+        (victim, *_) = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "manifest.json")
+        victim.write_bytes(b"?")
+        assert main(["poison", "--verify", str(out)]) == 2
+    assert main(["poison", "digits-np5", "--verify", str(tmp_path)]) == 2
+    assert "leave the perturbation out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", [[[1]], torch.zeros(2, *COLOUR, dtype=torch.uint8), None])
+def test_apply_says_what_it_takes(images: object) -> None:
+    with pytest.raises(InputError, match="images must be an ImageSet or a NumPy array"):
+        case()[1].apply(images, [0, 1])  # type: ignore[call-overload]

@@ -37,8 +37,9 @@ def test_the_worst_poison_for_the_victim_comes_first_and_protocols_stay_apart(tm
 
 def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
     folder = results(tmp_path / "a", "aaa", [("uniform", 1, "graynet", [0.8, 0.9])])
+    results(tmp_path / "copy", "aaa", [("uniform", 1, "graynet", [0.8, 0.9])])
     (group,) = ranked(read_results([folder, tmp_path]))["aaa"]
-    assert len(group) == 1
+    assert len(group) == 1, "and so does a copy"
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

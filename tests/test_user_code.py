@@ -59,6 +59,7 @@ def test_another_text_under_the_same_name_is_refused(
         ({"model": "own code:Small"}, "a model of your own is named package.module:function, not 'own code:Small'"),
         ({"model": "own_code:"}, "a model of your own is named package.module:function, not 'own_code:'"),
         ({"model": "own_code:Small#0123456789abcdef"}, "is not what it was when this run began"),
+        ({"model": "sys:exit"}, "sys has no file that a run could be pinned to"),
         ({"model": "own_code:wrong_shape"}, "returns (8, 11) for 8 images, not logits (8, 10)"),
         ({"model": "own_code:greedy"}, "cannot be trained: RuntimeError"),
         ({"model": "own_code:sgd"}, "cannot be trained: TypeError"),

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from mddes.arguments import parse
 from mddes.data import load_dataset
 from mddes.errors import InputError
-from mddes.poison.export import export, read_export
+from mddes.poison.export import export, read_export, verify_export
 from mddes.poison.ready import find
 
 
@@ -43,8 +43,11 @@ def run(rest: list[str], _running: list[Path]) -> None:
     """Run the command."""
     parsed = parse(PoisonCommand, "mddes poison", rest)
     if parsed.verify is not None:
-        images = read_export(parsed.verify)
-        sys.stdout.write(f"{parsed.verify} holds {images!r}, as its manifest says\n")
+        if parsed.perturbation is not None:
+            raise InputError("--verify checks a folder against its own manifest: leave the perturbation out")
+        manifest = verify_export(parsed.verify)
+        content = "the change as a torch file" if manifest["layout"] == "pt" else repr(read_export(parsed.verify))
+        sys.stdout.write(f"{parsed.verify} holds {content}, as its manifest says\n")
         return
     if parsed.perturbation is None:
         raise InputError("name a perturbation file, a run's folder or a ready-made poison (see mddes poison --help)")

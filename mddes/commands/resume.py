@@ -16,7 +16,7 @@ from mddes.commands.study import print_findings
 from mddes.errors import InputError
 from mddes.study import CONFIG, resume_study
 
-ONLY_SEARCHES = ("evaluations", "wall_clock", "tensorboard")
+ONLY_SEARCHES = ("evaluations", "wall_clock", "tensorboard", "stragglers")
 ONLY_STUDIES = ("seeds",)
 
 

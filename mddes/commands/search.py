@@ -19,7 +19,6 @@ from mddes.arguments import given_first, parse
 from mddes.bar import Bar, duration
 from mddes.commands.result import print_result
 from mddes.commands.speaking import say
-from mddes.compute import ComputeSettings
 from mddes.plan import Plan, plan
 from mddes.search.config import (
     PRESETS,
@@ -27,6 +26,7 @@ from mddes.search.config import (
     EvolutionSettings,
     FitnessSettings,
     PoisonSettings,
+    SearchComputeSettings,
     SearchConfig,
     TrainingSettings,
     WinnerSettings,
@@ -52,7 +52,7 @@ class SearchCommand:
     fitness: OmitArgPrefixes[FitnessSettings]
     training: OmitArgPrefixes[TrainingSettings]
     judgement: OmitArgPrefixes[WinnerSettings]
-    compute: OmitArgPrefixes[ComputeSettings]
+    compute: OmitArgPrefixes[SearchComputeSettings]
     config: str | None = None
     """A TOML file of settings, under the names of these options with _ for -; options override it."""
     preset: Literal["smoke", "paper"] | None = None
@@ -89,7 +89,7 @@ def _defaults(settings: dict[str, Any]) -> SearchCommand:
         fitness=group(FitnessSettings),
         training=group(TrainingSettings),
         judgement=group(WinnerSettings),
-        compute=group(ComputeSettings),
+        compute=group(SearchComputeSettings),
     )
 
 

@@ -13,6 +13,8 @@ def channels_first(images: NDArray[np.uint8], image_shape: tuple[int, int, int])
         InputError: another dtype or shape.
     """
     channels, height, width = image_shape
+    if not isinstance(images, np.ndarray):
+        raise InputError(f"images must be an ImageSet or a NumPy array, not {type(images).__name__}")
     if images.dtype != np.uint8:
         raise InputError(f"images must be uint8 in 0..255, not {images.dtype}: poison before scaling and augmentation")
     own = images.shape[1:]

@@ -86,25 +86,41 @@ def read_export(folder: str | Path) -> ImageSet:
     Raises:
         InputError: no export, another version or layout, or a file that is missing, added or changed.
     """
+    path, manifest = Path(folder), verify_export(folder)
+    read = look_up("export format with images", manifest["layout"], READERS)
+    try:
+        images = read(path, len(manifest["class_names"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} was changed: it cannot be read as {manifest['layout']}: {error}") from error
+    if images.digest() != manifest["poisoned"]:
+        raise InputError(f"{path} was changed: its images are not those that were exported")
+    return images
+
+
+def verify_export(folder: str | Path) -> dict[str, Any]:
+    """Return the manifest of an export of any layout, every checksum compared.
+
+    Raises:
+        InputError: no export, another version, or a file that is missing, added or changed.
+    """
     path = Path(folder)
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = dict(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
         if manifest["format"] != FORMAT or manifest["version"] != VERSION:
             raise ValueError("another format or version")
-        recorded, layout, k = dict(manifest["files"]), str(manifest["layout"]), len(manifest["class_names"])
+        recorded = dict(manifest["files"])
+        manifest |= {"layout": str(manifest["layout"]), "poisoned": str(manifest["poisoned"])}
+        manifest["class_names"] = list(manifest["class_names"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no export of mddes: {error}") from error
     present = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()} - {MANIFEST}
     if present != {*recorded}:
         odd = sorted(present ^ {*recorded})
         raise InputError(f"{path} was changed: {odd[0]} is {'new' if odd[0] in present else 'missing'}")
-    for name, digest in recorded.items():
-        if _sha256(path / name) != digest:
+    for name, checksum in recorded.items():
+        if _sha256(path / name) != checksum:
             raise InputError(f"{path} was changed: {name} has another checksum than its manifest says")
-    images = look_up("export format with images", layout, READERS)(path, k)
-    if images.digest() != manifest["poisoned"]:
-        raise InputError(f"{path} was changed: its images are not those that were exported")
-    return images
+    return manifest
 
 
 def _write_npz(folder: Path, _perturbation: Perturbation, dataset: Dataset, poisoned: ImageSet) -> None:

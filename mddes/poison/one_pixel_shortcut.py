@@ -23,7 +23,7 @@ from mddes.data import ImageSet
 from mddes.errors import InputError, look_up
 from mddes.poison.perturbation import Perturbation, check_pixels
 
-EPSILON = 1e-8  # below any variance that a single 8-bit step in one of a million images makes
+EPSILON = 1e-8  # far below the standard deviation that one 8-bit step in one of a million images makes (4e-6)
 CHUNK = 4096  # images at a time
 
 Whole = NDArray[np.int64]

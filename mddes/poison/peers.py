@@ -41,6 +41,8 @@ def load_peer(path: str | Path, clean: ImageSet) -> ImageSet:
         raise InputError(f"cannot read a poisoned training set from {path}: {' '.join(str(error).split())}") from error
     except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise InputError(f"{path} is damaged, or holds more than arrays") from error
+    if np.array_equal(images, clean.images):
+        raise InputError(f"{path} changes no image: is it a poison, and of these images?")
     return ImageSet(images, clean.labels, clean.num_classes)
 
 
@@ -60,9 +62,14 @@ def _from_pt(path: Path, clean: ImageSet) -> NDArray[np.uint8]:
         warnings.simplefilter("ignore")  # torch's remarks on files that it is about to refuse
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, dict):
-        change = content["delta"].numpy().astype(np.float64)
+        delta = content["delta"]
+        if not isinstance(delta, torch.Tensor) or delta.is_floating_point():
+            raise TypeError("delta must be a tensor of whole numbers, -255 .. 255")
+        change = delta.numpy().astype(np.float64)
     elif isinstance(content, torch.Tensor) and content.is_floating_point():
         change = content.to(torch.float64).mul(255).numpy()
+        if np.nanmax(np.abs(change), initial=0.0) > 255.001:
+            raise ValueError("its numbers exceed 1: a float change is in units of [0, 1]")
     else:
         raise TypeError("neither a float tensor nor a dictionary with delta")
     if change.shape == (clean.num_classes, *clean.shape) and len(clean) != clean.num_classes:

@@ -30,7 +30,7 @@ MODES = {"set": (0, 255), "add": (-255, 255)}  # write mode -> range of its valu
 def check_pixels(pixels: int, image_shape: tuple[int, int, int]) -> None:
     """Raise an `InputError` unless so many distinct pixels fit into an image."""
     _, height, width = image_shape
-    if not 1 <= pixels <= height * width:
+    if not isinstance(pixels, int | np.integer) or not 1 <= pixels <= height * width:
         raise InputError(f"pixels must lie in 1..{height * width} for {height} x {width} images, not {pixels}")
 
 
@@ -133,7 +133,8 @@ class Perturbation:
             poisoned = images.images.copy()
             self._write(poisoned, images.labels)
             return ImageSet(poisoned, images.labels, images.num_classes)
-        poisoned, y = images.copy(), check_labels(labels, len(images), self.num_classes)
+        y = check_labels(labels, len(channels_first(images, self.image_shape)), self.num_classes)
+        poisoned = images.copy()
         self._write(channels_first(poisoned, self.image_shape), y)
         return poisoned, y
 

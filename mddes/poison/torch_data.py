@@ -5,6 +5,7 @@ train = mddes.PoisonedDataset(train, mddes.Perturbation.load("perturbation.json"
 loader = torch.utils.data.DataLoader(train, batch_size=128, shuffle=True)
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -26,10 +27,11 @@ class PoisonedDataset(TorchDataset[tuple[Any, Any]]):
             that augments: a poison comes before augmentation.
         perturbation: what to write into them.
         transform: applied to the poisoned image, which has the type that `dataset` gives.
-        poisoned: the indices that are poisoned; default all.
+        poisoned: the indices that are poisoned, or a mask of the data set's length; default all.
 
-    Raises (when an item is taken):
-        InputError: images of another kind or shape, or a label that is none of the perturbation's classes.
+    Raises:
+        InputError: indices that are not the data set's; when an item is taken, images of another kind or shape, or a
+            label that is none of the perturbation's classes.
     """
 
     def __init__(
@@ -41,15 +43,16 @@ class PoisonedDataset(TorchDataset[tuple[Any, Any]]):
         poisoned: Any = None,
     ) -> None:
         self.dataset, self.perturbation, self.transform = dataset, perturbation, transform
-        self.poisoned = None if poisoned is None else {int(i) for i in poisoned}
+        self.poisoned = None if poisoned is None else _indices(np.asarray(poisoned), len(dataset))
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return (poisoned and transformed image, label)."""
-        image, label = self.dataset[index]
-        if self.poisoned is None or index in self.poisoned:
+        place = operator.index(index)
+        image, label = self.dataset[place]
+        if self.poisoned is None or place % len(self) in self.poisoned:
             image = self._poison(image, int(label))
         return (self.transform(image) if self.transform else image), label
 
@@ -63,3 +66,14 @@ class PoisonedDataset(TorchDataset[tuple[Any, Any]]):
         if isinstance(image, torch.Tensor):
             return torch.from_numpy(changed)
         return Image.fromarray(changed) if isinstance(image, Image.Image) else changed
+
+
+def _indices(chosen: np.ndarray, count: int) -> set[int]:
+    """Return places in 0 .. count - 1, from indices or from a mask."""
+    if chosen.dtype == bool and chosen.shape == (count,):
+        return {int(i) for i in np.flatnonzero(chosen)}
+    if chosen.size and chosen.dtype.kind not in "iu":
+        raise InputError(f"poisoned must be indices, or a mask of {count}, not {chosen.dtype} {chosen.shape}")
+    if chosen.size and not -count <= chosen.min() <= chosen.max() < count:
+        raise InputError(f"poisoned must be indices of {count} images, but they span {chosen.min()}..{chosen.max()}")
+    return {int(i) % count for i in chosen.ravel()}

@@ -127,8 +127,18 @@ class WinnerSettings:
     """Networks per row of the final comparison on test images (clean, uniform, found); 0 leaves it out."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchComputeSettings(ComputeSettings):
+    """Where it runs. Of this the device changes the result, in its last digits; and what is given up for being late."""
+
+    stragglers: float = 0.0
+    """Cancel the last quarter of a generation's trainings when they take so many times the median; 0 is never."""
+    tensorboard: bool = False
+    """Write the generations to RUN/tensorboard too (needs the extra: pip install 'mddes[tensorboard]')."""
+
+
 BUDGETS = ("generations", "evaluations", "wall_clock")
-CIRCUMSTANCES = ("data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
+CIRCUMSTANCES = ("data_dir", *(field.name for field in dataclasses.fields(SearchComputeSettings)))
 
 CHOICES: dict[str, dict[str, Any]] = {
     "algorithm": dict.fromkeys(("cma-es", "random")),
@@ -159,6 +169,7 @@ RANGES = Ranges(
         "finalists": 1,
         "finalist_seeds": 1,
         "victim_seeds": 0,
+        "stragglers": 0,
         **COMPUTE_AT_LEAST,
     },
     at_most={"sigma0": 1, "max_failures": 1},
@@ -168,7 +179,7 @@ RANGES = Ranges(
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(
-    ComputeSettings,
+    SearchComputeSettings,
     WinnerSettings,
     TrainingSettings,
     FitnessSettings,

@@ -17,7 +17,7 @@ from mddes.studies.settings import (
     StudyData,
     VictimSettings,
     augmentation_for,
-    resolve_models,
+    check_models,
 )
 from mddes.training import Recipe
 
@@ -35,7 +35,7 @@ class PoisonStudyConfig(ComputeSettings, PoisonSettings, VictimSettings, StudyDa
         check_settings(self, {**VICTIM_CHOICES, **COMPUTE_CHOICES}, ranges)
         check_workers(self.workers)
         check_names(self.poisons)
-        resolve_models(self.models, channels=1)
+        check_models(self.models)
         augmentation_for(self.augmentation, self.dataset)
         Recipe(optimizer=self.optimizer, lr=self.lr, weight_decay=self.weight_decay)
 

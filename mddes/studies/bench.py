@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mddes.data import Dataset, ImageSet, shared_arrays
+from mddes.errors import InputError, RunStopped
 from mddes.search.progress import Progress
 from mddes.tasks import Ledger, Pool, Record, Task, complete
+from mddes.tasks.run_folder import write_json
 from mddes.training import Recipe
 
 TASK = "mddes.training.victim:train_and_test"
-PLANNED = "planned"  # the event that says how many trainings a study will have
+STANDING = "standing.json"  # the keys of the trainings that the study wants, and whether it has them
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,31 @@ class Bench:
     images: dict[str, ImageSet] = dataclasses.field(default_factory=dict)
 
     def train(self, victims: Sequence[Victim]) -> list[Record]:
-        """Return a record for each victim, in order, from the ledger or trained now."""
+        """Return a record for each victim, in order, from the ledger or trained now.
+
+        Raises:
+            RunStopped: all of them failed.
+            InputError: the ledger is damaged.
+        """
         shared = shared_arrays(train=self.dataset.train, test=self.dataset.test)
         shared |= {name: images.images for name, images in self.images.items()}
         digest = self.dataset.train.digest() + self.dataset.test.digest()
         tasks = [self._task(victim, digest) for victim in victims]
-        total = len({task.key for task in tasks})
-        if not self.ledger.events(PLANNED) or self.ledger.events(PLANNED)[-1]["trainings"] != total:
-            self.ledger.append({"event": PLANNED, "trainings": total})
+        keys = sorted({task.key for task in tasks})
+        write_json(self.folder / STANDING, {"finished": False, "trainings": keys})
         landed: list[Record] = []
 
         def watch(record: Record) -> None:
             landed.append(record)
-            self.on_progress(Progress("victims", len(landed), total))
+            self.on_progress(Progress("victims", len(landed), len(keys)))
 
-        return complete(tasks, shared, self.pool, self.ledger, on_record=watch)
+        records = complete(tasks, shared, self.pool, self.ledger, on_record=watch)
+        _check(self.ledger.path, records)
+        failed = [record for record in records if record["status"] == "failed"]
+        if failed and len(failed) == len(records):
+            raise RunStopped(f"all {len(failed)} trainings of the study failed; the first of: {failed[0]['reason']}")
+        write_json(self.folder / STANDING, {"finished": True, "trainings": keys})
+        return records
 
     def _task(self, victim: Victim, digest: str) -> Task:
         spec = {
@@ -80,3 +92,30 @@ class Bench:
         if name := victim.more.get("images"):
             digest += self.images[name].digest()
         return Task(TASK, spec, digest, {**victim.labels, "seed": victim.seed, "perturbation": victim.perturbation})
+
+
+def failures(records: Sequence[Record]) -> list[str]:
+    """Return a sentence on the trainings that failed, if any did."""
+    reasons = [record["reason"] for record in records if record["status"] == "failed"]
+    if not reasons:
+        return []
+    return [f"{len(reasons)} of {len(records)} trainings failed and are missing above; the first of: {reasons[0]}."]
+
+
+def _check(path: Path, records: Sequence[Record]) -> None:
+    """Check that what will be read from the records is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    wanted = {
+        "clean_test_accuracy": float,
+        "poisoned_train_accuracy": float,
+        "poisoned_train_loss": float,
+        "clean_test_accuracy_per_class": list,
+        "pixel_follow_rate": float | None,
+    }
+    for record in records:
+        for name, kind in wanted.items():
+            if record["status"] == "done" and not (name in record and isinstance(record[name], kind)):
+                raise InputError(f"{path} is damaged: record {record['key'][:12]} has no valid {name}")

@@ -16,13 +16,14 @@ from mddes.data import Dataset
 from mddes.errors import InputError, look_up
 from mddes.settings import Ranges
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
-from mddes.studies.bench import Bench, Victim
-from mddes.studies.findings import Findings, percent
+from mddes.studies.bench import Bench, Victim, failures
+from mddes.studies.findings import Findings, limits, percent
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import FLIPPED, PoisonSettings, recipe_for, resolve_models
 from mddes.studies.statistics import Comparison, compare_pairs, holm, summarise
 from mddes.tasks import Record
 from mddes.training import Recipe
+from mddes.training.adversary import STEPS
 from mddes.training.augment import MIXING
 
 
@@ -111,23 +112,36 @@ def chosen_defenses(config: DefensesConfig, dataset: Dataset) -> list[str]:
     """Return the defences of a study, "none" first.
 
     Raises:
-        InputError: grayscale of gray images.
+        InputError: grayscale of gray images, or what the victims do without a defence.
     """
     named = suitable(dataset) if "all" in config.defenses else list(config.defenses)
     if "grayscale" in named and dataset.train.shape[0] == 1:
         raise InputError(f"grayscale is no defence for {dataset.name}: its images are gray")
-    return list(dict.fromkeys(("none", *named)))
+    own = recipe_for(config, dataset)
+    idle = [name for name in named if name != "none" and _changes_nothing(DEFENSES[name], own)]
+    if idle and "all" not in config.defenses:
+        raise InputError(f"{idle[0]} is no defence here: the victims' own augmentation does it already")
+    return list(dict.fromkeys(("none", *(name for name in named if name not in idle))))
 
 
-def victims_a_model(config: DefensesConfig, dataset: Dataset) -> int:
-    """Return how many victims of each kind a study will train."""
+def _changes_nothing(defense: Defense, own: Recipe) -> bool:
+    return defense.squeeze is None and defended(own, defense) == own
+
+
+def victims_a_model(config: DefensesConfig, dataset: Dataset) -> tuple[int, int]:
+    """Return how many victims of each kind a study will train, and how many plain trainings they cost."""
     rows = poisons_of(config)
     shares = sum(0 < share < 1 for share in config.shares)
-    return config.seeds * (rows * len(chosen_defenses(config, dataset)) + (rows - ("clean" in config.poisons)) * shares)
+    names = chosen_defenses(config, dataset)
+    victims = config.seeds * (rows * len(names) + (rows - ("clean" in config.poisons)) * shares)
+    return victims, victims + config.seeds * rows * STEPS * ("adversarial" in names)
 
 
 def defended(recipe: Recipe, defense: Defense) -> Recipe:
-    """Return a recipe with a defence on top of its own augmentation; what mixes images stays last."""
+    """Return a recipe with a defence on top of its own augmentation.
+
+    What mixes images stays last; Mixup and CutMix take each other's place.
+    """
     parts = list(dict.fromkeys((*recipe.augmentation, *defense.augmentation)))
     mixing = [name for name in parts if name in MIXING]
     ordered = [name for name in parts if name not in MIXING] + mixing[-1:]
@@ -152,12 +166,14 @@ def run_defenses(bench: Bench, config: DefensesConfig) -> Findings:
                         if 0 < share < 1
                     ]
     groups: dict[tuple[str, str, str, float], dict[int, Record]] = defaultdict(dict)
-    for victim, record in zip(victims, bench.train(victims), strict=True):
+    rows_by_label = {row.label: row for row in rows}
+    records = bench.train(victims)
+    for victim, record in zip(victims, records, strict=True):
         labels = victim.labels
         key = (victim.model, labels["row"], labels.get("defense", "none"), labels.get("share", 1.0))
         groups[key][labels["victim"]] = record
     floor = levels(bench.dataset)
-    cells = [_cell(key, records, groups, bench.dataset.name, floor) for key, records in groups.items()]
+    cells = [_cell(rows_by_label[key[1]], key, groups, bench.dataset.name, floor) for key in groups]
     corrected = holm({str(i): cell["vs_none_p"] for i, cell in enumerate(cells) if cell["vs_none_p"] is not None})
     for i, cell in enumerate(cells):
         cell["vs_none_p_holm"] = corrected.get(str(i))
@@ -171,7 +187,7 @@ def run_defenses(bench: Bench, config: DefensesConfig) -> Findings:
         protocol=protocol_of("defenses", bench, recipe),
         rows=cells,
         tables=tables,
-        sentences=_sentences(cells, bench.dataset, config.seeds),
+        sentences=_sentences(cells, bench.dataset) + failures(records),
     )
 
 
@@ -183,29 +199,28 @@ def _victim(row: PoisonRow, model: str, recipe: Recipe, root: int, s: int, name:
 
 
 def _cell(
+    row: PoisonRow,
     key: tuple[str, str, str, float],
-    records: Mapping[int, Record],
     groups: Mapping[tuple[str, str, str, float], Mapping[int, Record]],
     dataset: str,
     floor: Mapping[str, float],
 ) -> dict[str, Any]:
     model, label, defense, share = key
+    records = groups[key]
     accuracies = _accuracies(records)
-    first = next(iter(records.values()))
-    summary = summarise(list(accuracies.values())) if accuracies else None
-    spread = dataclasses.asdict(summary) if summary else dict.fromkeys(("n", "mean", "std", "low", "high"))
+    spread = limits(summarise(list(accuracies.values())) if accuracies else None)
     without = _accuracies(groups[model, label, "none", 1.0])
     pairs = sorted(accuracies.keys() & without.keys()) if (defense, share) != ("none", 1.0) else []
     comparison = compare_pairs([accuracies[s] for s in pairs], [without[s] for s in pairs]) if pairs else None
     squeezed = [r["squeezed_test_accuracy"] for r in records.values() if r.get("squeezed_test_accuracy") is not None]
     return {
         "dataset": dataset,
-        "poison": first["poison"],
-        "pixels": first["pixels"],
+        "poison": row.name,
+        "pixels": row.pixels,
         "row": label,
         "defense": defense,
         "share": share,
-        "model": model.partition("#")[0],
+        "model": model,
         **{f"clean_test_accuracy_{name}" if name != "n" else "n": value for name, value in spread.items()},
         "failed": len(records) - len(accuracies),
         "squeezed_test_accuracy": sum(squeezed) / len(squeezed) if squeezed else None,
@@ -225,7 +240,9 @@ def _flat(comparison: Comparison | None) -> dict[str, Any]:
 
 
 def _text(cell: Mapping[str, Any] | None) -> str:
-    return "" if cell is None else percent(summarise(cell["accuracies"]) if cell["accuracies"] else None)
+    if cell is None:
+        return ""
+    return percent(summarise(cell["accuracies"]) if cell["accuracies"] else None, cell["failed"])
 
 
 def _table(cells: Sequence[Mapping[str, Any]], name: str, wanted: Any) -> list[dict[str, str]]:
@@ -253,7 +270,7 @@ def _shares(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [{"share": "0 %", **dict.fromkeys(labels, _text(clean))}, *table] if clean and labels else table
 
 
-def _sentences(cells: Sequence[Mapping[str, Any]], dataset: Dataset, seeds: int) -> list[str]:
+def _sentences(cells: Sequence[Mapping[str, Any]], dataset: Dataset) -> list[str]:
     """Return, for each poison, how well a victim does without a defence and with the best."""
     sentences = []
     for model, label in dict.fromkeys((cell["model"], cell["row"]) for cell in cells):
@@ -264,10 +281,11 @@ def _sentences(cells: Sequence[Mapping[str, Any]], dataset: Dataset, seeds: int)
         if plain is None or not others:
             continue
         best = max(others, key=lambda cell: cell["clean_test_accuracy_mean"])
-        p = best["vs_none_p_holm"]
+        p, apart = best["vs_none_p_holm"], best["vs_none_difference"]
         told = "no test" if p is None else f"p = {p:.2g} after Holm's correction"
+        points = "no pair left" if apart is None else f"{100 * apart:+.1f} points, {told}"
         sentences.append(
             f"{dataset.name}, {model}, {label}: {_text(plain)} without a defence, {_text(best)} with the best of "
-            f"{len(others)}, {best['defense']} ({100 * best['vs_none_difference']:+.1f} points, {told}; n = {seeds})."
+            f"{len(others)}, {best['defense']} ({points}; n = {best['n']})."
         )
     return sentences

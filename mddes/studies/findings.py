@@ -13,6 +13,7 @@ from mddes.studies.statistics import Summary
 from mddes.tasks.run_folder import write_json
 from mddes.writing import replace_file
 
+SIGNIFICANT = 0.05
 RESULTS, TABLE, ROWS = "results.json", "table.md", "rows.csv"
 
 
@@ -75,13 +76,37 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join([text[0], "|" + "---|" * len(names), *text[1:]])
 
 
-def percent(summary: Summary | None) -> str:
-    """Return mean ± sd in percent.
+def percent(summary: Summary | None, failed: int = 0) -> str:
+    """Return mean ± sd in percent; where trainings failed, also how many are left.
 
     >>> percent(Summary(3, 0.913, 0.0149, 0.88, 0.95)), percent(None)
     ('91.3 ± 1.5', 'failed')
+    >>> percent(Summary(2, 0.913, 0.0149, 0.88, 0.95), failed=1)
+    '91.3 ± 1.5 (n = 2)'
     """
     if summary is None:
         return "failed"
     spread = "" if summary.std is None else f" ± {100 * summary.std:.1f}"
-    return f"{100 * summary.mean:.1f}{spread}"
+    left = f" (n = {summary.n})" if failed else ""
+    return f"{100 * summary.mean:.1f}{spread}{left}"
+
+
+def limits(summary: Summary | None) -> dict[str, float | int | None]:
+    """Return n, mean, std, low and high of accuracies; the interval's ends within 0 .. 1."""
+    if summary is None:
+        return {"n": 0, "mean": None, "std": None, "low": None, "high": None}
+    low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (summary.low, summary.high))
+    return {"n": summary.n, "mean": summary.mean, "std": summary.std, "low": low, "high": high}
+
+
+def verdict(difference: float, p: float | None) -> str:
+    """Return whether a corrected test tells two rows apart, in words.
+
+    >>> verdict(-0.3, 0.01), verdict(-0.3, 0.2), verdict(-0.3, None)
+    ('lower than', 'not distinguishable from', 'not tested against')
+    """
+    if p is None:
+        return "not tested against"
+    if p >= SIGNIFICANT:
+        return "not distinguishable from"
+    return "lower than" if difference < 0 else "higher than"

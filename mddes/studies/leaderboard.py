@@ -2,7 +2,7 @@
 
 Results belong together when they have one protocol hash: the same images and recipe. Within a protocol the
 poisons of one N_p are ranked by the mean clean test accuracy of their victims, the lowest (the worst for the victim)
-first, network by network. Networks that several folders trained are counted once.
+first, network by network. A copy of a study adds nothing.
 """
 
 import json
@@ -85,12 +85,17 @@ def ranked(entries: Sequence[Entry]) -> dict[str, list[list[Entry]]]:
     Clean training and other people's images, which have no N_p, stand in a group of their own.
     """
     groups: dict[tuple[str, str, int], list[Entry]] = defaultdict(list)
-    for entry in dict.fromkeys(entries):
+    for entry in {(*_identity(entry),): entry for entry in entries}.values():
         groups[entry.protocol, entry.model, entry.pixels or 0].append(entry)
     board: dict[str, list[list[Entry]]] = defaultdict(list)
     for (protocol, _, _), own in sorted(groups.items()):
         board[protocol].append(sorted(own, key=lambda entry: entry.summary.mean))
     return dict(board)
+
+
+def _identity(entry: Entry) -> tuple[object, ...]:
+    """Return what makes an entry: a copied study adds nothing."""
+    return entry.protocol, entry.model, entry.poison, entry.pixels, entry.mode, entry.accuracies
 
 
 def as_text(board: Mapping[str, Sequence[Sequence[Entry]]]) -> str:

@@ -28,7 +28,7 @@ from mddes.search.config import SearchConfig
 from mddes.seeding import derive
 from mddes.settings import Ranges, check_settings
 from mddes.studies.base import levels, protocol_of
-from mddes.studies.bench import Bench, Victim
+from mddes.studies.bench import Bench, Victim, failures
 from mddes.studies.findings import Findings, percent
 from mddes.studies.settings import (
     STUDY_RANGES,
@@ -36,6 +36,7 @@ from mddes.studies.settings import (
     StudyData,
     VictimSettings,
     augmentation_for,
+    check_models,
     recipe_for,
     resolve_models,
 )
@@ -71,7 +72,7 @@ class LearningCurveConfig(ComputeSettings, SearchedRun, VictimSettings, StudyDat
         ranges = Ranges({**least, **COMPUTE_AT_LEAST, "candidates": 0}, {}, STUDY_RANGES.above_zero)
         check_settings(self, {**VICTIM_CHOICES, **COMPUTE_CHOICES}, ranges)
         check_workers(self.workers)
-        resolve_models(self.models, channels=1)
+        check_models(self.models)
         augmentation_for(self.augmentation, self.dataset)
         Recipe(optimizer=self.optimizer, lr=self.lr, weight_decay=self.weight_decay)
 
@@ -156,14 +157,15 @@ def run_learning_curve(bench: Bench, config: LearningCurveConfig) -> Findings:
     sample = _spaced([record for record in records if record["status"] == "done"], config.candidates)
     victims = _victims(bench, config, searched, steps, sample, models, recipe)
     trained: dict[tuple[Any, ...], dict[int, Record]] = defaultdict(dict)
-    for victim, record in zip(victims, bench.train(victims), strict=True):
+    landed = bench.train(victims)
+    for victim, record in zip(victims, landed, strict=True):
         if record["status"] == "done":
             trained[victim.model, victim.labels["row"]][victim.labels["victim"]] = record
     rows: list[dict[str, Any]] = []
     for model in models:
         rows += _generation_rows(steps, model, trained)
         if errors := _errors(trained[model, "winner"]):
-            rows.append({"kind": "winner", "model": model.partition("#")[0], "n": len(errors), "errors": errors})
+            rows.append({"kind": "winner", "model": model, "n": len(errors), "errors": errors})
         rows += _epoch_rows(model, trained)
         rows += _candidate_rows(sample, model, trained)
     named = [{**row, "dataset": bench.dataset.name, **levels(bench.dataset)} for row in rows]
@@ -172,14 +174,18 @@ def run_learning_curve(bench: Bench, config: LearningCurveConfig) -> Findings:
         protocol={**protocol_of("learning-curve", bench, recipe), "search": searched.seed},
         rows=named,
         tables={"Target error of the best-so-far perturbation": _table(named)},
-        sentences=[text for model in models for text in _sentences(named, model.partition("#")[0], bench.dataset.name)],
+        sentences=[
+            *(text for model in models for text in _sentences(named, model, bench.dataset.name)),
+            *failures(landed),
+        ],
     )
 
 
-def victims_a_model(config: LearningCurveConfig, dataset: Dataset) -> int:
-    """Return how many victims of each kind a study will train."""
+def victims_a_model(config: LearningCurveConfig, dataset: Dataset) -> tuple[int, int]:
+    """Return how many victims of each kind a study will train, and how many plain trainings they cost."""
     _, records = searched_run(config, dataset)
-    return config.seeds * (3 + len(_distinct(steps_of(records)))) + config.candidates
+    victims = config.seeds * (3 + len(_distinct(steps_of(records)))) + config.candidates
+    return victims, victims
 
 
 def _spaced(unordered: Sequence[Record], count: int) -> list[Record]:
@@ -261,7 +267,7 @@ def _generation_rows(steps: Sequence[Step], model: str, trained: Mapping[Any, An
         rows.append(
             {
                 "kind": "generation",
-                "model": model.partition("#")[0],
+                "model": model,
                 "generation": step.generation,
                 "candidates_so_far": step.evaluations,
                 "fitness": step.best.fitness,
@@ -281,7 +287,7 @@ def _epoch_rows(model: str, trained: Mapping[Any, Any]) -> list[dict[str, Any]]:
             continue
         for epoch, values in enumerate(zip(*curves, strict=True), start=1):
             s = summarise(values)
-            row = {"kind": "epoch", "model": model.partition("#")[0], "row": name.partition(" ")[0], "epoch": epoch}
+            row = {"kind": "epoch", "model": model, "row": name.partition(" ")[0], "epoch": epoch}
             rows.append({**row, "n": s.n, "accuracy_mean": s.mean, "accuracy_std": s.std, "accuracies": list(values)})
     return rows
 
@@ -290,7 +296,7 @@ def _candidate_rows(sample: Sequence[Record], model: str, trained: Mapping[Any, 
     rows = []
     for record in sample:
         for error in _errors(trained[model, _name(record)]):
-            row = {"kind": "candidate", "model": model.partition("#")[0], "source": _name(record)}
+            row = {"kind": "candidate", "model": model, "source": _name(record)}
             logged = {name: record[name] for name in ("proxy_a_distance", "fitness", "clean_accuracy")}
             rows.append({**row, **logged, "error": error})
     return rows

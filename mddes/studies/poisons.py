@@ -76,6 +76,8 @@ def check_names(names: tuple[str, ...]) -> None:
         if Path(name).suffix in (".json", *ENDINGS):
             if not Path(name).is_file():
                 raise InputError(f"no file {name}, named as a poison")
+            if Path(name).stem in (*KNOWN, *ready_made()):
+                raise InputError(f"the row of {name} would be taken for another's: rename the file")
         else:
             known = ", ".join((*KNOWN, *ready_made()))
             raise InputError(f"unknown poison {name!r}; known: {known}; or a .json, .npz or .pt file")
@@ -87,9 +89,17 @@ def check_poisons(train: ImageSet, settings: PoisonSettings, seed: int) -> None:
     Raises:
         InputError: a poison that does not fit the training images.
     """
+    if len({*settings.pixels}) < len(settings.pixels):
+        raise InputError(f"pixels name one twice: {', '.join(map(str, settings.pixels))}")
+
+    def unsearched(name: str, pixels: int) -> PoisonRow:
+        search_config(train, settings, seed, name, pixels, 0)
+        return PoisonRow(name, pixels, settings.mode, _never)
+
     for pixels in settings.pixels:
         check_pixels(pixels, train.shape)
-    poison_rows(train, settings, seed, lambda name, pixels: PoisonRow(name, pixels, settings.mode, _never))
+    for row in poison_rows(train, settings, seed, unsearched):
+        row.draw(0)
 
 
 def searched_row(bench: Bench, settings: PoisonSettings, seed: int, name: str, pixels: int) -> PoisonRow:
@@ -158,13 +168,14 @@ def _constructed(train: ImageSet, settings: PoisonSettings, seed: int, name: str
     return PoisonRow(name, pixels, "set", _always(one_pixel_shortcut(train, pixels=pixels, score=SHORTCUTS[name])))
 
 
-def _searched(
-    bench: Bench, settings: PoisonSettings, seed: int, name: str, pixels: int, number: int
-) -> tuple[Perturbation, int]:
-    """Run one search, or find it done; return its winner and the trainings it took."""
-    folder = bench.folder / "searches" / f"{name}-np{pixels}-s{number}"
-    folder.mkdir(parents=True, exist_ok=True)
-    data = split(bench.dataset.train)
+def search_config(
+    train: ImageSet, settings: PoisonSettings, seed: int, name: str, pixels: int, number: int
+) -> SearchConfig:
+    """Return the resolved settings of one search of a row.
+
+    Raises:
+        InputError: they do not fit the images.
+    """
     config = SearchConfig(
         pixels=pixels,
         mode=settings.mode,
@@ -175,7 +186,17 @@ def _searched(
         seed=derive(seed, "searches", number) % 2**31,
         **SEARCHED[name],
     )
-    config = resolve(config, data)
+    return resolve(config, split(train))
+
+
+def _searched(
+    bench: Bench, settings: PoisonSettings, seed: int, name: str, pixels: int, number: int
+) -> tuple[Perturbation, int]:
+    """Run one search, or find it done; return its winner and the trainings it took."""
+    folder = bench.folder / "searches" / f"{name}-np{pixels}-s{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = split(bench.dataset.train)
+    config = search_config(bench.dataset.train, settings, seed, name, pixels, number)
     with Ledger(folder / "evaluations.jsonl", identity(config, data, None)) as ledger:
         outcome = run_search(data, config, ledger, bench.pool, on_progress=bench.on_progress)
         trainings = len(ledger.records)

@@ -105,6 +105,17 @@ STUDY_RANGES = Ranges(
 )
 
 
+def check_models(models: tuple[str, ...]) -> None:
+    """Raise an `InputError` unless these are names of networks, each once; a user's own are not loaded."""
+    if not models:
+        raise InputError("name at least one model")
+    if len({*models}) < len(models):
+        raise InputError(f"models name one twice: {', '.join(models)}")
+    for name in models:
+        if not is_own(name):
+            look_up("model", name, {"auto": None, **MODELS})
+
+
 def resolve_models(models: tuple[str, ...], channels: int) -> tuple[str, ...]:
     """Return the models with `auto` replaced, and a user's own pinned.
 
@@ -113,13 +124,7 @@ def resolve_models(models: tuple[str, ...], channels: int) -> tuple[str, ...]:
     """
     auto = "graynet" if channels == 1 else "colornet"
     named = tuple(auto if name == "auto" else name for name in models)
-    if not named:
-        raise InputError("name at least one model")
-    if len({*named}) < len(named):
-        raise InputError(f"models name one twice: {', '.join(named)}")
-    for name in named:
-        if not is_own(name):
-            look_up("model", name, MODELS)
+    check_models(named)
     return tuple(pin("model", name) if is_own(name) else name for name in named)
 
 
@@ -136,7 +141,7 @@ def recipe_for(settings: VictimSettings, dataset: Dataset) -> Recipe:
     train = dataset.train
     epochs, batch_size = default_schedule(len(train), train.shape[0], settings.epochs, settings.batch_size)
     return Recipe(
-        optimizer=settings.optimizer,
+        optimizer=pin("optimizer", settings.optimizer) if is_own(settings.optimizer) else settings.optimizer,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         schedule=settings.schedule,

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mddes.studies.bench import PLANNED
-from mddes.studies.findings import RESULTS
+from mddes.studies.bench import STANDING
 from mddes.tasks.accounts import Accounts, account
 from mddes.tasks.ledger import Content, read
-from mddes.tasks.run_folder import driver
+from mddes.tasks.run_folder import driver, read_json
 
 
 @dataclass(frozen=True)
@@ -52,20 +51,22 @@ def standing(folder: Path, ledger_name: str) -> Standing:
     path = folder / ledger_name
     content = read(path) if path.exists() else Content()
     searches = {p.parent.name: read(p) for p in sorted((folder / "searches").glob("*/evaluations.jsonl"))}
-    planned = [event["trainings"] for event in content.events if event["event"] == PLANNED]
-    total = int(planned[-1]) if planned else None
+    planned = read_json(folder / STANDING)
+    keys = (
+        set(planned["trainings"]) if isinstance(planned, dict) and isinstance(planned.get("trainings"), list) else None
+    )
+    wanted = [record for key, record in content.records.items() if keys is None or key in keys]
     alive = driver(folder)
-    results = folder / RESULTS
-    current = results.exists() and path.exists() and results.stat().st_mtime >= path.stat().st_mtime
+    finished = keys is not None and bool(planned.get("finished"))
     everything = [*content.records.values()]
     for search in searches.values():
         everything += search.records.values()
     return Standing(
         run_dir=str(folder),
-        state="running" if alive else "finished" if current else "stopped",
+        state="running" if alive else "finished" if finished else "stopped",
         driver=alive,
         searches={name: len(search.records) for name, search in searches.items()},
-        landed=len(content.records),
-        trainings=total,
+        landed=sum(record["status"] == "done" for record in wanted),
+        trainings=None if keys is None else len(keys),
         accounts=account(everything),
     )

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # equal numbers differ by so much when they are subtracted; accuracies differ by 1 / images
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def summarise(values: Sequence[float]) -> Summary:
     if n < 2:
         return Summary(n, mean, None, None, None)
     std = float(np.std(values, ddof=1))
+    std = 0.0 if std < ROUNDING else std
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * std / math.sqrt(n)
     return Summary(n, mean, std, mean - half, mean + half)
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from mddes.data import Dataset
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
-from mddes.studies.bench import Bench
-from mddes.studies.findings import Findings, percent
+from mddes.studies.bench import Bench, failures
+from mddes.studies.findings import Findings, limits, percent, verdict
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import recipe_for, resolve_models
 from mddes.studies.statistics import Comparison, Summary, compare_pairs, holm, summarise
@@ -86,7 +86,8 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
         victim_of(row, model, recipe, config.seed, s) for row in rows for model in models for s in range(config.seeds)
     ]
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for victim, record in zip(victims, bench.train(victims), strict=True):
+    records = bench.train(victims)
+    for victim, record in zip(victims, records, strict=True):
         groups[victim.labels["row"], victim.model].append(record)
     cells = _compared([_cell(row, model, groups[row.label, model]) for row in rows for model in models])
     floor = levels(bench.dataset)
@@ -95,13 +96,13 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
         protocol=protocol_of("transfer", bench, recipe),
         rows=[_flat(cell, bench.dataset.name, floor) for cell in cells],
         tables={"Clean test accuracy": _table(cells, models), "Comparisons": _comparisons(cells)},
-        sentences=_sentences(cells, bench.dataset, recipe, floor["majority"]),
+        sentences=_sentences(cells, bench.dataset, recipe, floor["majority"], config.searches) + failures(records),
     )
 
 
-def victims_a_model(config: TransferConfig, _dataset: Dataset) -> int:
-    """Return how many victims of each kind a study will train."""
-    return config.seeds * poisons_of(config)
+def victims_a_model(config: TransferConfig, _dataset: Dataset) -> tuple[int, int]:
+    """Return how many victims of each kind a study will train, and how many plain trainings they cost."""
+    return config.seeds * poisons_of(config), config.seeds * poisons_of(config)
 
 
 def _cell(row: PoisonRow, model: str, records: Sequence[Record]) -> Cell:
@@ -117,7 +118,7 @@ def _cell(row: PoisonRow, model: str, records: Sequence[Record]) -> Cell:
         poison=row.name,
         pixels=row.pixels,
         mode=row.mode,
-        model=model.partition("#")[0],
+        model=model,
         evaluations=row.evaluations,
         accuracies={s: record["clean_test_accuracy"] for s, record in done.items()},
         trained=mean("poisoned_train_accuracy"),
@@ -159,8 +160,7 @@ def _comes_after(poison: str, rival: str) -> bool:
 
 
 def _flat(cell: Cell, dataset: str, floor: dict[str, float]) -> dict[str, Any]:
-    summary = cell.summary
-    spread = dataclasses.asdict(summary) if summary else dict.fromkeys(("n", "mean", "std", "low", "high"))
+    spread = limits(cell.summary)
     row: dict[str, Any] = {
         "dataset": dataset,
         "poison": cell.poison,
@@ -190,10 +190,9 @@ def _table(cells: Sequence[Cell], models: Sequence[str]) -> list[dict[str, str]]
             (cell.poison, cell.pixels),
             {"N_p": "" if cell.pixels is None else str(cell.pixels), "poison": cell.poison, "mode": cell.mode or ""},
         )
-        row[cell.model] = percent(cell.summary)
+        row[cell.model] = percent(cell.summary, cell.failed)
         row[f"{cell.model} follows"] = "" if cell.followed is None else f"{100 * cell.followed:.0f}"
-    names = [model.partition("#")[0] for model in models]
-    order = ["N_p", "poison", "mode", *names, *(f"{name} follows" for name in names)]
+    order = ["N_p", "poison", "mode", *models, *(f"{name} follows" for name in models)]
     return [{name: row.get(name, "") for name in order} for row in table.values()]
 
 
@@ -209,7 +208,7 @@ def _comparisons(cells: Sequence[Cell]) -> list[dict[str, str]]:
                     "poison": cell.poison,
                     "minus": rival,
                     "points": f"{100 * c.difference:+.1f}",
-                    "95 % interval": interval,
+                    "95 % interval, uncorrected": interval,
                     "p (Holm)": "" if c.p_holm is None else f"{c.p_holm:.2g}",
                     "d_z": "" if c.effect is None else f"{c.effect:+.1f}",
                     "pairs": str(c.n),
@@ -218,7 +217,7 @@ def _comparisons(cells: Sequence[Cell]) -> list[dict[str, str]]:
     return rows
 
 
-def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority: float) -> list[str]:
+def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority: float, searches: int) -> list[str]:
     """Return, for each network, which poison hurts it most, and whether that can be told from the rivals."""
     sentences = []
     for model in dict.fromkeys(cell.model for cell in cells):
@@ -233,10 +232,10 @@ def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority
         pixels = "" if worst.pixels is None else f" with N_p = {worst.pixels}"
         text += f"lowest under {worst.poison}{pixels}, {percent(worst.summary)}"
         for rival, c in worst.against.items():
-            told = c.p_holm is not None and c.p_holm < 0.05
             corrected = "no test" if c.p_holm is None else f"p = {c.p_holm:.2g} after Holm's correction"
-            verdict = "lower than" if told and c.difference < 0 else "not distinguishable from"
-            text += f"; {verdict} {rival} ({100 * c.difference:+.1f} points, {corrected})"
+            text += f"; {verdict(c.difference, c.p_holm)} {rival} ({100 * c.difference:+.1f} points, {corrected})"
         n = worst.summary.n if worst.summary else 0
-        sentences.append(f"{text} (n = {n} networks a row, mean ± sd; the largest class is {100 * majority:.1f} %).")
+        searched = f", on {searches} searched poison(s)" if worst.evaluations else ""
+        text += f" (n = {n} networks{searched}, mean ± sd; the largest class is {100 * majority:.1f} %)."
+        sentences.append(text)
     return sentences
