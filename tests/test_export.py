@@ -226,7 +226,7 @@ def test_arrays_that_do_not_fit(x: np.ndarray, y: list[int], message: str) -> No
 def test_ready_made_poisons_say_how_they_were_found() -> None:
     from mddes.poison.ready import ready_made
 
-    assert {"digits-np1", "digits-np5", "mnist-np1"} <= {*ready_made()}
+    assert {"digits-np1", "digits-np5", "mnist-np1", "fashion-mnist-np1"} <= {*ready_made()}
     for name in ready_made():
         p = mddes.load_poison(name)
         assert name.startswith(f"{p.provenance['dataset']}-np{p.pixels}")
