@@ -7,6 +7,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from cases import tiny_config
+
+import mddes
+from mddes import SearchResult
 
 hypothesis.settings.register_profile("mddes", deadline=None)  # a test's speed depends on who shares the machine
 hypothesis.settings.load_profile("mddes")
@@ -25,6 +29,12 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: set MDDES_DATA to a folder with MNIST/raw (looked in {folder.name})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """Return a finished tiny search; tests that change its folder copy it."""
+    return mddes.search(tiny_config(tmp_path_factory.mktemp("runs")))
 
 
 @pytest.fixture(scope="session")
