@@ -27,7 +27,7 @@ from mddes.seeding import numpy_generator
 from mddes.studies.comparison import Row, compare, sentence
 from mddes.tasks import Ledger
 from mddes.tasks.accounts import Accounts, account
-from mddes.tasks.run_folder import create, environment, lease, read_json, write_json
+from mddes.tasks.run_folder import create, lease, save_environment, write_json
 from mddes.threads import one_thread
 from mddes.version import __version__
 
@@ -161,7 +161,7 @@ def _run(folder: Path, prepared: Prepared, start: Perturbation | None, watch: Wa
         if config.generations < told:
             raise InputError(f"{folder} already has {told} generations: generations cannot be {config.generations}")
         save_config(dataclasses.asdict(config), folder / CONFIG)
-        _save_environment(folder / "environment.json", device_of(config))
+        save_environment(folder, device_of(config))
         parts = (data.train, data.held_out, prepared.dataset.train, prepared.dataset.test)
         with (
             make_pool(config, folder / "logs", at_a_time=at_a_time(config), data=parts) as pool,
@@ -216,15 +216,6 @@ def _save_outcome(folder: Path, outcome: Outcome, prepared: Prepared) -> Perturb
     winner = dataclasses.replace(first.perturbation, provenance=provenance)
     winner.save(folder / "perturbation.json")
     return winner
-
-
-def _save_environment(path: Path, device: str) -> None:
-    """Add this session's environment to the run's; warn where bit-identity ends."""
-    sessions = read_json(path) or []
-    now = {**environment(), "device": device}
-    if sessions and any(sessions[0].get(key) != now[key] for key in ("cpu", "libraries", "gpus", "device")):
-        log.warning("other libraries or hardware than at the start of this run: the same procedure, not bit for bit")
-    write_json(path, [*sessions, now])
 
 
 def _save_summary(path: Path, result: SearchResult) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mddes.data import DATASETS, Dataset, SearchData, load_dataset, split
 from mddes.errors import InputError
@@ -32,21 +33,28 @@ def prepare(config: SearchConfig) -> Prepared:
     check_place(config)
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs the tensorboard package: pip install 'mddes[tensorboard]'")
-    data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
-    config = replace(config, data_dir=_absolute(data_dir) if data_dir else None)
-    if config.ray_address == "local":
-        config = replace(config, ray_address=None)
-    dataset = load_dataset(config.dataset, data_dir=config.data_dir, train_size=config.train_size)
+    where = located(config.dataset, config.data_dir, config.ray_address)
+    dataset = load_dataset(config.dataset, data_dir=where["data_dir"], train_size=config.train_size)
     data = split(dataset.train, whole=config.fitness_data == "train")
-    if config.dataset not in DATASETS and Path(config.dataset).expanduser().exists():
-        config = replace(config, dataset=_absolute(config.dataset))  # so that the run resumes from anywhere
-    config = resolve(config, data)
+    config = resolve(replace(config, **where), data)
     if is_own(config.model) or is_own(config.optimizer):
         try_out(config.model, config.recipe(), data.train)
     return Prepared(config, dataset, data)
 
 
-def _absolute(path: str) -> str:
+def located(dataset: str, data_dir: str | None, ray_address: str | None) -> dict[str, Any]:
+    """Return data set, data folder and cluster as a run saves them, so that it can be continued from anywhere."""
+    folder = data_dir or os.environ.get("MDDES_DATA") or None
+    is_path = dataset not in DATASETS and Path(dataset).expanduser().exists()
+    return {
+        "dataset": absolute(dataset) if is_path else dataset,
+        "data_dir": absolute(folder) if folder else None,
+        "ray_address": None if ray_address == "local" else ray_address,
+    }
+
+
+def absolute(path: str) -> str:
+    """Return an absolute path."""
     return str(Path(path).expanduser().resolve())
 
 

@@ -42,6 +42,14 @@ def check_settings(settings: Any, choices: Mapping[str, Mapping[str, Any]], rang
     _check_ranges(settings, ranges)
 
 
+def check_each_once(what: str, names: Sequence[object]) -> None:
+    """Raise an `InputError` unless something is named, and nothing twice."""
+    if not names:
+        raise InputError(f"{what}: name at least one")
+    if len({*names}) < len(names):
+        raise InputError(f"{what} name one twice: {', '.join(map(str, names))}")
+
+
 def _check_ranges(settings: Any, ranges: Ranges) -> None:
     names = {field.name for field in dataclasses.fields(settings)}
     for name, least in ranges.at_least.items():

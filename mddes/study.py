@@ -8,7 +8,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 
 from mddes.compute import ComputeSettings
 from mddes.config_file import read_toml, save_config
-from mddes.data import DATASETS, Dataset, load_dataset
+from mddes.data import Dataset, load_dataset
 from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
+from mddes.preparation import absolute, located
 from mddes.search.progress import Progress
 from mddes.studies import defenses, learning_curve, transfer
 from mddes.studies.bench import STANDING, Bench
@@ -26,7 +26,7 @@ from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
 from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings, recipe_for, resolve_models
 from mddes.tasks import Ledger
-from mddes.tasks.run_folder import create, environment, lease, read_json, write_json
+from mddes.tasks.run_folder import create, lease, read_json, save_environment, write_json
 from mddes.tasks.task import PROTOCOL
 from mddes.threads import one_thread
 from mddes.training.trial import try_out
@@ -167,17 +167,13 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
         config = learning_curve.of_search(config)
     assert isinstance(config, StudyData)
     assert isinstance(config, VictimSettings)
-    data_dir = config.data_dir or os.environ.get("MDDES_DATA") or None
-    dataset = load_dataset(config.dataset, data_dir=data_dir, train_size=config.train_size)
+    assert isinstance(config, ComputeSettings)
+    changes = located(config.dataset, config.data_dir, config.ray_address)
+    dataset = load_dataset(config.dataset, data_dir=changes["data_dir"], train_size=config.train_size)
     if config.test_size is not None and config.test_size < len(dataset.test):
         dataset = dataclasses.replace(dataset, test=dataset.test.subset(range(config.test_size)))
-    changes: dict[str, Any] = {"data_dir": _absolute(data_dir) if data_dir else None}
-    if config.dataset not in DATASETS and Path(config.dataset).expanduser().exists():
-        changes["dataset"] = _absolute(config.dataset)
     if hasattr(config, "poisons"):
-        changes["poisons"] = tuple(_absolute(name) if Path(name).is_file() else name for name in config.poisons)
-    if getattr(config, "ray_address", None) == "local":
-        changes["ray_address"] = None
+        changes["poisons"] = tuple(absolute(name) if Path(name).is_file() else name for name in config.poisons)
     changes["models"] = tuple(pin("model", name) if is_own(name) else name for name in config.models)
     if is_own(config.optimizer):
         changes["optimizer"] = pin("optimizer", config.optimizer)
@@ -194,10 +190,6 @@ def _at_a_time(config: Any) -> int:
     return int(max(LEAST_AT_A_TIME, math.prod(max(1, len(part)) for part in parts) * config.seeds))
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
-
-
 def _run(name: str, folder: Path, config: Any, dataset: Dataset, on_progress: Callable[[Progress], None]) -> Findings:
     loose = {*EXTENT, *CIRCUMSTANCES, "train_size", "test_size"}
     usual = {field.name: field.default for field in dataclasses.fields(config)}
@@ -208,7 +200,7 @@ def _run(name: str, folder: Path, config: Any, dataset: Dataset, on_progress: Ca
     identity = {"study": name, "protocol": PROTOCOL, "data": data, **settings}
     with Ledger(folder / LEDGER, identity) as ledger:
         save_config({"study": name, **dataclasses.asdict(config)}, folder / CONFIG)
-        _save_environment(folder / "environment.json", device_of(config))
+        save_environment(folder, device_of(config))
         _unfinished(folder / STANDING)
         shared = (dataset.train, dataset.test, dataset.train)  # searches split the training images anew
         with make_pool(config, folder / "logs", at_a_time=_at_a_time(config), data=shared) as pool:
@@ -224,10 +216,6 @@ def _unfinished(path: Path) -> None:
     standing = read_json(path)
     if isinstance(standing, dict) and standing.get("finished"):
         write_json(path, {**standing, "finished": False})
-
-
-def _save_environment(path: Path, device: str) -> None:
-    write_json(path, [*(read_json(path) or []), {**environment(), "device": device}])
 
 
 def _draw(folder: Path, drawing: str, findings: Findings) -> None:

@@ -187,3 +187,18 @@ def test_auto_is_what_suits_the_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="models name one twice: graynet, graynet"):
         study("transfer", config(tmp_path / "runs", models=("auto", "graynet")))
     assert not (tmp_path / "runs").exists()
+
+
+def test_other_hardware_is_said(finished: Findings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
+    path = folder / "environment.json"
+    path.write_text(json.dumps([{**session, "cpu": "another"} for session in json.loads(path.read_text())]))
+    resume_study(folder)
+    assert sum("the same procedure, not bit for bit" in message for message in caplog.messages) == 1
+    assert len(json.loads(path.read_text())) == 2
+
+
+def test_pixels_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pixels: name at least one"):
+        study("transfer", config(tmp_path / "runs", pixels=()))
+    assert not (tmp_path / "runs").exists()

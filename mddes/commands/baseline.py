@@ -1,6 +1,5 @@
 """`mddes baseline`: the rivals of a search, as the same kind of file."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +71,7 @@ def run(rest: list[str], _running: list[Path]) -> None:
 
 
 def _make(parsed: BaselineCommand) -> Perturbation:
-    data_dir = parsed.data_dir or os.environ.get("MDDES_DATA") or None
-    train = load_dataset(parsed.dataset, data_dir=data_dir, train_size=parsed.train_size).train
+    train = load_dataset(parsed.dataset, data_dir=parsed.data_dir, train_size=parsed.train_size).train
     if parsed.method == "left-column":
         return left_column(train, pixels=parsed.pixels)
     if parsed.method == "uniform":

@@ -1,6 +1,5 @@
 """`mddes poison`: a poisoned training set as files that other tools read."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,6 @@ def run(rest: list[str], _running: list[Path]) -> None:
     if parsed.perturbation is None:
         raise InputError("name a perturbation file, a run's folder or a ready-made poison (see mddes poison --help)")
     perturbation = find(parsed.perturbation)
-    data_dir = parsed.data_dir or os.environ.get("MDDES_DATA") or None
-    dataset = load_dataset(parsed.dataset, data_dir=data_dir, train_size=parsed.train_size)
+    dataset = load_dataset(parsed.dataset, data_dir=parsed.data_dir, train_size=parsed.train_size)
     folder = export(perturbation, dataset, parsed.out or f"poisoned-{dataset.name}-{parsed.format}", parsed.format)
     sys.stdout.write(f"{len(dataset.train)} poisoned training images of {dataset.name} written to {folder}\n")

@@ -135,7 +135,7 @@ def learning_curve_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figur
         for row in own:
             if row["kind"] == "winner":
                 error = 100 * float(np.mean(row["errors"]))
-                generations.axhline(error, color="0.3", linestyle="--", linewidth=1, label="winner on fresh seeds")
+                generations.axhline(error, color="0.3", linestyle=":", label="winner on fresh seeds")
         _over_epochs(epochs, [row for row in own if row["kind"] == "epoch"])
         pairs = [row for row in own if row["kind"] == "candidate" and row["proxy_a_distance"] is not None]
         candidates.plot(

@@ -14,7 +14,7 @@ from typing import Any
 
 from mddes.data import Dataset
 from mddes.errors import InputError, look_up
-from mddes.settings import Ranges
+from mddes.settings import Ranges, check_each_once
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, Victim, failures
 from mddes.studies.findings import Findings, limits, percent
@@ -72,8 +72,7 @@ class DefensesConfig(DefendedPoisons, PoisonStudyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.defenses:
-            raise InputError("name at least one defence, or all")
+        check_each_once("defenses", self.defenses)
         for name in self.defenses:
             look_up("defence", name, {"all": None, **DEFENSES})
 

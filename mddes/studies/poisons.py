@@ -19,6 +19,7 @@ from mddes.poison.ready import find, ready_made
 from mddes.search.config import SearchConfig, identity, resolve
 from mddes.search.driver import run_search
 from mddes.seeding import derive
+from mddes.settings import check_each_once
 from mddes.studies.bench import Bench
 from mddes.studies.settings import PoisonSettings
 from mddes.tasks import Ledger
@@ -66,10 +67,7 @@ class PoisonRow:
 
 def check_names(names: tuple[str, ...]) -> None:
     """Raise an `InputError` unless every row is known, shipped, or a file that is there; each once."""
-    if not names:
-        raise InputError("name at least one poison")
-    if len({*names}) < len(names):
-        raise InputError(f"poisons name one twice: {', '.join(names)}")
+    check_each_once("poisons", names)
     for name in names:
         if name in KNOWN or name in ready_made():
             continue
@@ -89,8 +87,7 @@ def check_poisons(train: ImageSet, settings: PoisonSettings, seed: int) -> None:
     Raises:
         InputError: a poison that does not fit the training images.
     """
-    if len({*settings.pixels}) < len(settings.pixels):
-        raise InputError(f"pixels name one twice: {', '.join(map(str, settings.pixels))}")
+    check_each_once("pixels", settings.pixels)
 
     def unsearched(name: str, pixels: int) -> PoisonRow:
         search_config(train, settings, seed, name, pixels, 0)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mddes.data import Dataset
-from mddes.errors import InputError, look_up
+from mddes.errors import look_up
 from mddes.models import MODELS
-from mddes.settings import Ranges
+from mddes.settings import Ranges, check_each_once
 from mddes.training import Recipe, default_schedule
 from mddes.training.augment import check_augmentation
 from mddes.user_code import is_own, pin
@@ -107,10 +107,7 @@ STUDY_RANGES = Ranges(
 
 def check_models(models: tuple[str, ...]) -> None:
     """Raise an `InputError` unless these are names of networks, each once; a user's own are not loaded."""
-    if not models:
-        raise InputError("name at least one model")
-    if len({*models}) < len(models):
-        raise InputError(f"models name one twice: {', '.join(models)}")
+    check_each_once("models", models)
     for name in models:
         if not is_own(name):
             look_up("model", name, {"auto": None, **MODELS})

@@ -109,6 +109,16 @@ def environment() -> dict[str, Any]:
     }
 
 
+def save_environment(folder: Path, device: str) -> None:
+    """Add this session's environment to a run's environment.json; warn where bit-identity ends."""
+    path = folder / "environment.json"
+    sessions = read_json(path) or []
+    now = {**environment(), "device": device}
+    if sessions and any(sessions[0].get(key) != now[key] for key in ("cpu", "libraries", "gpus", "device")):
+        log.warning("other libraries or hardware than at the start of this run: the same procedure, not bit for bit")
+    write_json(path, [*sessions, now])
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON, whole or not at all."""
     replace_file(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
