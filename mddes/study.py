@@ -206,6 +206,7 @@ def _run(name: str, folder: Path, config: Any, dataset: Dataset, on_progress: Ca
         with make_pool(config, folder / "logs", at_a_time=_at_a_time(config), data=shared) as pool:
             bench = Bench(dataset, folder, ledger, pool, on_progress)
             findings = dataclasses.replace(STUDIES[name].run(bench, config), run_dir=folder)
+            bench.finish()
     findings.save(folder)
     _draw(folder, STUDIES[name].figures, findings)
     return findings

@@ -15,6 +15,7 @@ from mddes.errors import InputError, RunStopped
 from mddes.search.progress import Progress
 from mddes.tasks import Ledger, Pool, Record, Task, complete
 from mddes.tasks.run_folder import write_json
+from mddes.tasks.task import Shared
 from mddes.training import Recipe
 
 TASK = "mddes.training.victim:train_and_test"
@@ -44,6 +45,7 @@ class Bench:
         pool: runs them.
         on_progress: called after every training.
         images: other training sets that victims may name (`more={"images": name}`), with the data set's own labels.
+        wanted: the keys of all trainings that the study has asked for so far.
     """
 
     dataset: Dataset
@@ -52,6 +54,7 @@ class Bench:
     pool: Pool
     on_progress: Callable[[Progress], None]
     images: dict[str, ImageSet] = dataclasses.field(default_factory=dict)
+    wanted: set[str] = dataclasses.field(default_factory=set)
 
     def train(self, victims: Sequence[Victim]) -> list[Record]:
         """Return a record for each victim, in order, from the ledger or trained now.
@@ -63,9 +66,19 @@ class Bench:
         shared = shared_arrays(train=self.dataset.train, test=self.dataset.test)
         shared |= {name: images.images for name, images in self.images.items()}
         digest = self.dataset.train.digest() + self.dataset.test.digest()
-        tasks = [self._task(victim, digest) for victim in victims]
-        keys = sorted({task.key for task in tasks})
-        write_json(self.folder / STANDING, {"finished": False, "trainings": keys})
+        records = self.run([self._task(victim, digest) for victim in victims], shared)
+        _check(self.ledger.path, records)
+        return records
+
+    def run(self, tasks: Sequence[Task], shared: Shared) -> list[Record]:
+        """Return a record for each task, in order, from the ledger or computed now.
+
+        Raises:
+            RunStopped: all of them failed.
+        """
+        keys = {task.key for task in tasks}
+        self.wanted |= keys
+        self._stand(finished=False)
         landed: list[Record] = []
 
         def watch(record: Record) -> None:
@@ -73,12 +86,17 @@ class Bench:
             self.on_progress(Progress("victims", len(landed), len(keys)))
 
         records = complete(tasks, shared, self.pool, self.ledger, on_record=watch)
-        _check(self.ledger.path, records)
         failed = [record for record in records if record["status"] == "failed"]
         if failed and len(failed) == len(records):
             raise RunStopped(f"all {len(failed)} trainings of the study failed; the first of: {failed[0]['reason']}")
-        write_json(self.folder / STANDING, {"finished": True, "trainings": keys})
         return records
+
+    def finish(self) -> None:
+        """Note that the study has all that it asked for."""
+        self._stand(finished=True)
+
+    def _stand(self, *, finished: bool) -> None:
+        write_json(self.folder / STANDING, {"finished": finished, "trainings": sorted(self.wanted)})
 
     def _task(self, victim: Victim, digest: str) -> Task:
         spec = {

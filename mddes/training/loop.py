@@ -8,6 +8,7 @@ for bit on a CPU. Read next: `search/fitness.py`, which trains a candidate and s
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,6 @@ from torch.nn import functional as F
 
 from mddes.data import ImageSet
 from mddes.models import Builder, build
-from mddes.optim import optimizer_of
 from mddes.poison import Perturbation
 from mddes.poison.batch import BatchPoison
 from mddes.seeding import torch_generator
@@ -62,8 +62,7 @@ def train(
     with one_thread():
         network = build(model, images.shape, images.num_classes, seed=seed, mean=mean, std=std)
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        assert recipe.lr is not None
-        optimizer = optimizer_of(recipe.optimizer).build(network.parameters(), recipe.lr, recipe.weight_decay)
+        optimizer = recipe.make_optimizer(network.parameters(), seed)
         schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(len(images) / recipe.batch_size))
         augmentation = Augmentation(recipe.augmentation, images.num_classes, seed)
         adversary = Adversary(recipe.adversarial, seed)
@@ -71,15 +70,26 @@ def train(
             for x, y in batches:
                 pixels = scaled(augmentation.pixels(poison(x, y) if poison else x))
                 pixels, targets = augmentation.mix(adversary(network, pixels, y), y)
-                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    logits = network(pixels)
-                loss = F.cross_entropy(logits.float(), targets)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                optimizer.step(_closure(network, optimizer, pixels, targets, recipe.precision))
                 schedule.step()
             after_epoch(network, epoch + 1)
     return network.eval()
+
+
+def _closure(
+    network: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, targets: torch.Tensor, precision: str
+) -> Callable[[], Any]:
+    """Return what computes loss and gradients; optimizers that look around the weights call it several times."""
+
+    def loss_and_gradients() -> torch.Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(x)
+        loss: torch.Tensor = F.cross_entropy(logits.float(), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    return loss_and_gradients
 
 
 def _epochs(images: ImageSet, recipe: Recipe, seed: int, device: str) -> Iterator[Iterator[Batch]]:

@@ -1,12 +1,15 @@
 """How one network is trained: a frozen recipe, and the schedule that small data needs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
+
 from mddes.errors import InputError, look_up
-from mddes.optim import OPTIMIZERS
+from mddes.optim import OPTIMIZERS, Parameters, make
+from mddes.seeding import derive
 from mddes.training.augment import check_augmentation
 from mddes.training.schedule import SCHEDULES
 from mddes.user_code import is_own
@@ -29,6 +32,8 @@ class Recipe:
         schedule: of the learning rate: "constant", "cosine" to 0, or "step" (a tenth after 1/2 and after 3/4).
         augmentation: names of `mddes.training.augment.AUGMENTATIONS`, applied in order, after the poison.
         adversarial: radius (L-infinity, in [0, 1] units) of adversarial training; 0 is none.
+        rho: radius of the weight perturbations of sam and its kin; None takes the name's own and is replaced by it.
+        perturbations: how many of them a step looks at, at least 1; None as for rho.
     """
 
     optimizer: str = "adam"
@@ -40,6 +45,8 @@ class Recipe:
     schedule: str = "constant"
     augmentation: Sequence[str] = ()
     adversarial: float = 0.0
+    rho: float | None = None
+    perturbations: int | None = None
 
     def spec(self) -> dict[str, Any]:
         """Return it as JSON for a task: what every recipe says, and of the rest what is not the default.
@@ -56,13 +63,13 @@ class Recipe:
         return {k: v for k, v in values.items() if k in always or (v != empty[k].default and v != [])}
 
     def __post_init__(self) -> None:
-        default_lr = None if is_own(self.optimizer) else look_up("optimizer", self.optimizer, OPTIMIZERS).default_lr
+        choice = None if is_own(self.optimizer) else look_up("optimizer", self.optimizer, OPTIMIZERS)
         look_up("precision", self.precision, dict.fromkeys(PRECISIONS))
         look_up("schedule", self.schedule, SCHEDULES)
         check_augmentation(self.augmentation)
         object.__setattr__(self, "augmentation", tuple(self.augmentation))  # JSON knows lists only
         if self.lr is None:
-            object.__setattr__(self, "lr", default_lr)
+            object.__setattr__(self, "lr", choice.default_lr if choice else None)
         if self.lr is None:
             raise InputError(f"lr must be given for an optimizer of your own ({self.optimizer})")
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -74,6 +81,31 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        self._resolve_perturbations(choice.sam if choice else None)
+
+    def _resolve_perturbations(self, own: Mapping[str, Any] | None) -> None:
+        for name, key in {"rho": "rho", "perturbations": "n_perturbations"}.items():
+            if own is None and getattr(self, name) is not None:
+                raise InputError(f"{self.optimizer} perturbs no weights: it has no {name}")
+            if own is not None and getattr(self, name) is None:
+                object.__setattr__(self, name, own[key])
+        if self.rho is not None and not (math.isfinite(self.rho) and self.rho >= 0):
+            raise InputError(f"rho must be finite, 0 or more, not {self.rho}")
+        if self.perturbations is not None and self.perturbations < 1:
+            raise InputError(f"perturbations must be at least 1, not {self.perturbations}")
+
+    def make_optimizer(self, parameters: Parameters, seed: int) -> torch.optim.Optimizer:
+        """Return the optimizer for a network; `seed` is that of the training."""
+        assert self.lr is not None
+        return make(
+            self.optimizer,
+            parameters,
+            self.lr,
+            self.weight_decay,
+            rho=self.rho,
+            perturbations=self.perturbations,
+            seed=derive(seed, "weights"),
+        )
 
 
 def default_schedule(images: int, channels: int, epochs: int | None, batch_size: int | None) -> tuple[int, int]:

@@ -1,0 +1,365 @@
+"""Sharpness-aware minimisation with any number of perturbations; SAM is one of them along the gradient.
+
+A step evaluates the loss f at perturbed weights, and hands the mean of the gradients found there to a base optimizer,
+which steps from the unperturbed weights (the paper: "Multi-Perturbation SAM"):
+
+    g = sum_i omega_i grad f(w + e_i),   i = 1 .. k
+    omega_i = 1 / k, or adaptive: omega_i proportional to max(0, f(w + e_i) - f(w)), 1 / k if none is above 0
+    gradient:  e_1 = rho v / ||v||, v = grad f(w)              SAM (Foret et al. 2021), alone for k = 1
+               e_i = rho normalise(v / ||v|| + sigma u_i)      u uniform on the unit sphere of all weights
+    random:    e_i = rho u_i
+    mixed:     the first ceil(k / 2) as gradient, the rest as random
+    elementwise (ASAM, Kwon et al. 2021):  v becomes T v and e becomes T e, T = |w| + eta for weights of two and more
+               dimensions and 1 for vectors (biases, normalisation); then e_1 = rho T^2 v / ||T v||
+
+Norms are over all weights together. Weight decay is the base optimizer's, and no part of v. `random` is no equivalent
+of noise on the gradient, as the paper has it: the mean of grad f(w + e) is grad f(w) plus rho^2 / (2 d) times the
+gradient of the Hessian's trace (d weights), so it prefers flat places too, a little.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from mddes.errors import InputError, look_up
+
+STRATEGIES: dict[str, Callable[[int], int]] = {  # how many of k perturbations go along the gradient
+    "gradient": lambda k: k,
+    "random": lambda _: 0,
+    "mixed": lambda k: (k + 1) // 2,
+}
+TINY = 1e-12  # added to norms, as in all published code: no gradient, no perturbation
+SETTINGS = ("n_perturbations", "strategy", "adaptive", "sigma", "antithetic")
+Closure = Callable[[], Tensor]
+Maybe = list[Tensor | None]
+
+
+class MultiPerturbationSAM(torch.optim.Optimizer):
+    """Minimise the loss around the weights rather than at them.
+
+    A step needs a closure that computes loss and gradients and returns the loss, as torch's optimizers take it; it is
+    called for every pass: k + 1 times (k for `random` without `adaptive`). All passes see the same random numbers of
+    torch (dropout); normalisation layers keep the running statistics of the first pass, which is the clean one where
+    there is one; perturbations come from a random stream of their own. The weights are restored from a copy, also when
+    the closure raises.
+
+    Parameter groups, their `lr` and all else are those of the base optimizer, so schedules work on this object; a group
+    may have its own `rho` (0: not perturbed), `elementwise` and `eta`. To clip what the base optimizer gets:
+
+        loss = sam.compute_gradients(closure)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        sam.base_optimizer.step()
+
+    Args:
+        params: the parameters of the base optimizer.
+        base_optimizer: an instance of any torch optimizer over them.
+        rho: radius of the perturbations, 0 or more.
+        n_perturbations: k, at least 1.
+        strategy: "gradient", "random" or "mixed".
+        adaptive: weight perturbations by how much they raise the loss (the paper, section 3.3).
+        elementwise: perturb in units of the weights themselves (ASAM).
+        eta: of `elementwise`: added to |w|, 0 or more.
+        sigma: of `gradient` and `mixed`: norm of the noise on the unit gradient, 0 or more. The paper leaves it open.
+        antithetic: draw random perturbations in pairs u, -u: on a quadratic the mean is then the plain gradient.
+        seed: of the perturbations.
+
+    Attributes:
+        weights: omega_1 .. omega_k of the last step.
+
+    Raises:
+        InputError: settings out of range, other parameters than the base optimizer's, a step without a closure, sparse
+            gradients, a state of other parameters.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: torch.optim.Optimizer,
+        rho: float = 0.05,
+        n_perturbations: int = 5,
+        strategy: str = "mixed",
+        adaptive: bool = False,
+        *,
+        elementwise: bool = False,
+        eta: float = 0.01,
+        sigma: float = 0.3,
+        antithetic: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(base_optimizer, torch.optim.Optimizer):
+            raise InputError(f"base_optimizer must be an optimizer, as torch.optim.SGD(...), not {base_optimizer!r}")
+        look_up("strategy", strategy, STRATEGIES)
+        if isinstance(n_perturbations, bool) or not isinstance(n_perturbations, int) or n_perturbations < 1:
+            raise InputError(f"n_perturbations must be a whole number, at least 1, not {n_perturbations!r}")
+        _check_range("sigma", sigma)
+        own, base = _flat(params), [p for group in base_optimizer.param_groups for p in group["params"]]
+        if {id(p) for p in own} != {id(p) for p in base}:
+            raise InputError(f"params must be those of the base optimizer: {len(own)} tensors, it has {len(base)}")
+        super().__init__(own, {"rho": rho, "elementwise": elementwise, "eta": eta})
+        self.base_optimizer = base_optimizer
+        self.n_perturbations, self.strategy, self.adaptive = n_perturbations, strategy, adaptive
+        self.sigma, self.antithetic = sigma, antithetic
+        self.generator = torch.Generator(own[0].device).manual_seed(seed)
+        self.weights: list[float] = []
+        self._follow_base()
+
+    def _follow_base(self) -> None:
+        """Take the base optimizer's groups and state for one's own, and see that each group has a radius."""
+        self.param_groups, self.state = self.base_optimizer.param_groups, self.base_optimizer.state
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+            _check_range("rho", group["rho"])
+            _check_range("eta", group["eta"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer."""
+        if not hasattr(self, "base_optimizer"):  # torch's constructor
+            super().add_param_group(param_group)
+            return
+        self.base_optimizer.add_param_group(param_group)
+        self._follow_base()
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
+        """Compute the gradients around the weights, and have the base optimizer step with their mean.
+
+        Returns:
+            The loss of the clean pass; for `random` without `adaptive`, which has none, the mean of the perturbed ones.
+        """
+        if closure is None:
+            raise InputError("a step needs a closure that computes loss and gradients and returns the loss")
+        loss = self.compute_gradients(closure)
+        self.base_optimizer.step()
+        return loss
+
+    @torch.no_grad()
+    def compute_gradients(self, closure: Closure) -> Tensor:
+        """Leave the mean of the gradients around the weights in `.grad`, and the weights as they were; see `step`."""
+        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        before = [p.clone() for p in params]
+        passes = _Passes(closure, params)
+        along = STRATEGIES[self.strategy](self.n_perturbations)
+        clean: Tensor | None = None
+        ascent: Maybe = [None] * len(params)
+        losses: list[Tensor] = []
+        mean = _RunningMean()
+        try:
+            if along or self.adaptive:
+                clean, ascent = passes.run()
+            for shift in self._perturbations(before, ascent, along):
+                for p, w, e in zip(params, before, shift, strict=True):
+                    p.copy_(w if e is None else w + e)
+                loss, gradients = passes.run()
+                losses.append(loss)
+                rise = 1.0 if clean is None or not self.adaptive else max(0.0, float(loss) - float(clean))
+                mean.add(gradients, rise)
+        finally:
+            for p, w in zip(params, before, strict=True):
+                p.copy_(w)
+        passes.end()
+        for p, gradient in zip(params, mean.value, strict=True):
+            p.grad = gradient
+        self.weights = mean.weights()
+        return torch.stack(losses).mean() if clean is None else clean
+
+    def _perturbations(self, before: Sequence[Tensor], gradients: Maybe, along: int) -> Iterator[Maybe]:
+        """Yield e_1 .. e_k, each a list over the parameters."""
+        scales, radii = self._scales(before)
+        ascent = [None if g is None else _times(t, g) for g, t in zip(gradients, scales, strict=True)]  # T v
+        size = _norm(ascent) + TINY
+        drawn: list[Tensor] = []
+        for i in range(self.n_perturbations):
+            if along and i == 0:
+                yield [
+                    None if v is None else _times(t, v) * (rho / size)
+                    for v, t, rho in zip(ascent, scales, radii, strict=True)
+                ]
+                continue
+            mirrored = self.antithetic and i > along and (i - along) % 2 == 1
+            drawn = [-u for u in drawn] if mirrored else self._on_sphere(before)
+            d = drawn
+            if i < along:
+                d = [
+                    u * self.sigma if v is None else v / size + self.sigma * u
+                    for v, u in zip(ascent, drawn, strict=True)
+                ]
+                length = _norm(d) + TINY
+                d = [part / length for part in d]
+            yield [_times(t, part) * rho for part, t, rho in zip(d, scales, radii, strict=True)]
+
+    def _scales(self, before: Sequence[Tensor]) -> tuple[Maybe, list[float]]:
+        """Return T (None for 1) and rho for every parameter."""
+        groups = [group for group in self.param_groups for p in group["params"] if p.requires_grad]
+        scales = [
+            w.abs() + group["eta"] if group["elementwise"] and w.dim() > 1 else None
+            for w, group in zip(before, groups, strict=True)
+        ]
+        return scales, [float(group["rho"]) for group in groups]
+
+    def _on_sphere(self, like: Sequence[Tensor]) -> list[Tensor]:
+        """Return a point of the unit sphere of all parameters, uniformly."""
+        drawn = [torch.randn(p.shape, generator=self.generator, device=p.device, dtype=p.dtype) for p in like]
+        length = _norm(drawn)
+        return [u / length for u in drawn]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's state, the settings, and where the random stream stands."""
+        own = {name: getattr(self, name) for name in SETTINGS}
+        shapes = [[list(p.shape) for p in group["params"]] for group in self.param_groups]
+        random = self.generator.get_state()
+        return {**self.base_optimizer.state_dict(), "sam": {**own, "shapes": shapes, "generator": random}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a `state_dict` of the same parameters: all settings and the random stream are those of it."""
+        own = dict(state_dict.get("sam", {}))
+        if {*SETTINGS, "shapes", "generator"} - own.keys():
+            raise InputError("this is no state of MultiPerturbationSAM: it does not say how weights were perturbed")
+        shapes = [[list(p.shape) for p in group["params"]] for group in self.param_groups]
+        if own["shapes"] != shapes:
+            raise InputError(f"the state is one of other parameters: {_first_apart(own['shapes'], shapes)}")
+        self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != "sam"})
+        for name in SETTINGS:
+            setattr(self, name, own[name])
+        self.generator.set_state(own["generator"].cpu())
+        self._follow_base()
+
+
+class _Passes:
+    """Passes that see the same random numbers; the first alone moves running statistics."""
+
+    def __init__(self, closure: Closure, params: Sequence[Tensor]) -> None:
+        self.closure, self.params = closure, params
+        self.gpus = sorted({p.get_device() for p in params if p.is_cuda})
+        self.start = self._random()
+        self.after: list[Tensor] | None = None
+
+    def run(self) -> tuple[Tensor, Maybe]:
+        """Return loss and gradients at the weights of now; a parameter that the loss does not reach has None."""
+        first = self.after is None
+        self._set_random(self.start)
+        for p in self.params:
+            p.grad = None
+        with torch.enable_grad():
+            if first:
+                loss = self.closure()
+            else:
+                with _running_statistics_kept():
+                    loss = self.closure()
+        if first:
+            self.after = self._random()
+        if not torch.is_tensor(loss):
+            raise InputError(f"the closure must return the loss, a tensor, not {type(loss).__name__}")
+        gradients = [p.grad for p in self.params]
+        if any(g is not None and g.is_sparse for g in gradients):
+            raise InputError("perturbed gradients cannot be sparse: embeddings need sparse=False")
+        return loss.detach(), gradients
+
+    def end(self) -> None:
+        """Leave torch's random numbers as one pass would have."""
+        assert self.after is not None
+        self._set_random(self.after)
+
+    def _random(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(i) for i in self.gpus)]
+
+    def _set_random(self, states: Sequence[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for i, state in zip(self.gpus, states[1:], strict=True):
+            torch.cuda.set_rng_state(state, i)
+
+
+class _RunningMean:
+    """The weighted mean of gradients as they come; unweighted as long as all weights are 0.
+
+    Each is added as mean += (omega / sum so far) (g - mean): equal gradients have exactly themselves for mean.
+    """
+
+    def __init__(self) -> None:
+        self.value: Maybe = []
+        self.given: list[float] = []
+
+    def add(self, gradients: Maybe, weight: float) -> None:
+        """Add one."""
+        self.given.append(weight)
+        total = sum(self.given)
+        if not self.value or weight == total > 0:  # the first, or the first of which the loss was any higher
+            self.value = gradients
+            return
+        share = weight / total if total else 1 / len(self.given)
+        self.value = [_towards(mean, g, share) for mean, g in zip(self.value, gradients, strict=True)]
+
+    def weights(self) -> list[float]:
+        """Return the weights, which sum to one."""
+        total = sum(self.given)
+        return [weight / total if total else 1 / len(self.given) for weight in self.given]
+
+
+def _towards(mean: Tensor | None, g: Tensor | None, share: float) -> Tensor | None:
+    if mean is None and g is None:
+        return None
+    mean = torch.zeros_like(g) if mean is None else mean  # type: ignore[arg-type]
+    return mean + share * ((torch.zeros_like(mean) if g is None else g) - mean)
+
+
+@contextmanager
+def _running_statistics_kept() -> Iterator[None]:
+    """Put the buffers of every normalisation layer that is used meanwhile back as they were."""
+    kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    def keep(module: nn.Module, _inputs: Any) -> None:
+        if isinstance(module, _NormBase) and module.training and module not in kept:
+            kept[module] = [(buffer, buffer.clone()) for buffer in module.buffers(recurse=False)]
+
+    hook = register_module_forward_pre_hook(keep)
+    try:
+        yield
+    finally:
+        hook.remove()
+        with torch.no_grad():
+            for buffer, before in (pair for pairs in kept.values() for pair in pairs):
+                buffer.copy_(before)
+
+
+def _norm(parts: Sequence[Tensor | None]) -> Tensor:
+    """Return the Euclidean norm of all parts together; 0 of nothing."""
+    norms = [torch.linalg.vector_norm(part) for part in parts if part is not None]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+
+
+def _times(scale: Tensor | None, part: Tensor) -> Tensor:
+    return part if scale is None else scale * part
+
+
+def _check_range(name: str, value: float) -> None:
+    if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+        raise InputError(f"{name} must be finite, 0 or more, not {value!r}")
+
+
+def _flat(params: Iterable[Any]) -> list[Tensor]:
+    """Return the tensors of parameters or of groups of them."""
+    flat: list[Tensor] = []
+    for item in params:
+        if isinstance(item, dict):
+            if rest := sorted(item.keys() - {"params"}):
+                raise InputError(f"{', '.join(rest)} of a group belong into the base optimizer's groups")
+            flat += [item["params"]] if isinstance(item["params"], Tensor) else item["params"]
+        else:
+            flat.append(item)
+    if not flat:
+        raise InputError("params: there is nothing to optimize")
+    return flat
+
+
+def _first_apart(theirs: Sequence[Sequence[Any]], ours: Sequence[Sequence[Any]]) -> str:
+    if [len(group) for group in theirs] != [len(group) for group in ours]:
+        return f"groups of {[len(group) for group in theirs]} tensors, here {[len(group) for group in ours]}"
+    pairs = [(a, b) for x, y in zip(theirs, ours, strict=True) for a, b in zip(x, y, strict=True)]
+    a, b = next((a, b) for a, b in pairs if a != b)
+    return f"a tensor of shape {a}, here {b}"
