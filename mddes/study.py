@@ -5,6 +5,7 @@ that is its checkpoint, results, figures. To continue one is to run it again ove
 """
 
 import dataclasses
+import importlib
 import json
 import logging
 import math
@@ -20,11 +21,11 @@ from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
 from mddes.preparation import absolute, located
 from mddes.search.progress import Progress
-from mddes.studies import defenses, learning_curve, transfer
+from mddes.studies import defenses, learning_curve, optimizers, transfer
 from mddes.studies.bench import STANDING, Bench
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
-from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings, recipe_for, resolve_models
+from mddes.studies.settings import NetworkSettings, PoisonSettings, StudyData, recipe_for, resolve_models
 from mddes.tasks import Ledger
 from mddes.tasks.run_folder import create, lease, read_json, save_environment, write_json
 from mddes.tasks.task import PROTOCOL
@@ -37,7 +38,18 @@ log = logging.getLogger(__name__)
 LEAST_AT_A_TIME = 22  # candidates of a generation of a large search
 CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
-EXTENT = ("models", "poisons", "pixels", "seeds", "searches", "generations", "defenses", "shares", "candidates")
+EXTENT = (
+    "models",
+    "poisons",
+    "pixels",
+    "seeds",
+    "searches",
+    "generations",
+    "defenses",
+    "shares",
+    "candidates",
+    "optimizers",
+)
 CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 LARGER_ONLY = ("seeds", "searches", "generations", "candidates")
 
@@ -51,7 +63,7 @@ class Study:
         presets: settings by name.
         run: carries it out on a bench.
         count: victims of each kind of network, and how many plain trainings they cost.
-        figures: from its rows to figures by file name (imported when they are drawn).
+        figures: "module:function" of `mddes.report`, from its rows to figures by file name (imported to be drawn).
     """
 
     config: type[Any]
@@ -66,10 +78,16 @@ def _study(module: Any, config: type[Any], run: Callable[[Bench, Any], Findings]
 
 
 STUDIES = {
-    "transfer": _study(transfer, transfer.TransferConfig, transfer.run_transfer, "transfer_figures"),
-    "defenses": _study(defenses, defenses.DefensesConfig, defenses.run_defenses, "defenses_figures"),
+    "transfer": _study(transfer, transfer.TransferConfig, transfer.run_transfer, "studies:transfer_figures"),
+    "defenses": _study(defenses, defenses.DefensesConfig, defenses.run_defenses, "studies:defenses_figures"),
     "learning-curve": _study(
-        learning_curve, learning_curve.LearningCurveConfig, learning_curve.run_learning_curve, "learning_curve_figures"
+        learning_curve,
+        learning_curve.LearningCurveConfig,
+        learning_curve.run_learning_curve,
+        "studies:learning_curve_figures",
+    ),
+    "optimizers": _study(
+        optimizers, optimizers.OptimizersConfig, optimizers.run_optimizers, "optimizers:optimizers_figures"
     ),
 }
 
@@ -100,7 +118,7 @@ def study(
     with one_thread():
         config, dataset = prepared_study(config)
         kind.count(config, dataset)  # says what does not fit before there is a folder
-        if isinstance(config, PoisonSettings) and isinstance(config, VictimSettings):
+        if isinstance(config, PoisonSettings) and isinstance(config, NetworkSettings):
             check_poisons(dataset.train, config, config.seed)
         folder = create(Path(config.out), f"{name}-{dataset.name}", config.seed)
         with lease(folder):
@@ -166,7 +184,7 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
     if isinstance(config, learning_curve.LearningCurveConfig):
         config = learning_curve.of_search(config)
     assert isinstance(config, StudyData)
-    assert isinstance(config, VictimSettings)
+    assert isinstance(config, NetworkSettings)
     assert isinstance(config, ComputeSettings)
     changes = located(config.dataset, config.data_dir, config.ray_address)
     dataset = load_dataset(config.dataset, data_dir=changes["data_dir"], train_size=config.train_size)
@@ -174,14 +192,26 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
         dataset = dataclasses.replace(dataset, test=dataset.test.subset(range(config.test_size)))
     if hasattr(config, "poisons"):
         changes["poisons"] = tuple(absolute(name) if Path(name).is_file() else name for name in config.poisons)
-    changes["models"] = tuple(pin("model", name) if is_own(name) else name for name in config.models)
-    if is_own(config.optimizer):
-        changes["optimizer"] = pin("optimizer", config.optimizer)
+    changes |= _pinned(config)
     config = dataclasses.replace(config, **changes)
+    recipes = optimizers.recipes(config, dataset) if hasattr(config, "optimizers") else [recipe_for(config, dataset)]
     for model in resolve_models(config.models, dataset.train.shape[0]):
-        if is_own(model) or is_own(config.optimizer):
-            try_out(model, recipe_for(config, dataset), dataset.train)
+        for recipe in recipes:
+            if is_own(model) or is_own(recipe.optimizer):
+                try_out(model, recipe, dataset.train)
     return config, dataset
+
+
+def _pinned(config: Any) -> dict[str, Any]:
+    """Return the names of a user's own networks and optimizers with the digests of their files."""
+    changes: dict[str, Any] = {}
+    for what, setting in (("model", "models"), ("optimizer", "optimizers")):
+        names = getattr(config, setting, None)
+        if names is not None:
+            changes[setting] = tuple(pin(what, name) if is_own(name) else name for name in names)
+    if is_own(getattr(config, "optimizer", "")):
+        changes["optimizer"] = pin("optimizer", config.optimizer)
+    return changes
 
 
 def _at_a_time(config: Any) -> int:
@@ -221,11 +251,13 @@ def _unfinished(path: Path) -> None:
 
 def _draw(folder: Path, drawing: str, findings: Findings) -> None:
     """Draw the figures; one that fails is a warning, never the end of a study."""
-    from mddes.report import figures, studies
+    from mddes.report import figures
 
+    module, _, function = drawing.partition(":")
     (folder / "figures").mkdir(exist_ok=True)
     try:
-        for file, figure in getattr(studies, drawing)(findings.rows).items():
+        draw = getattr(importlib.import_module(f"mddes.report.{module}"), function)
+        for file, figure in draw(findings.rows).items():
             figures.save(figure, folder / "figures" / file)
     except Exception as error:  # noqa: BLE001  whatever a drawing library raises, the numbers are safe already
         log.warning("could not draw the figures of %s: %s", folder, error)

@@ -18,7 +18,8 @@ from mddes.errors import InputError, look_up
 from mddes.studies.defenses import DefendedPoisons
 from mddes.studies.findings import Findings
 from mddes.studies.learning_curve import SearchedRun
-from mddes.studies.settings import PoisonSettings, StudyData, VictimSettings
+from mddes.studies.optimizers import SweptOptimizers
+from mddes.studies.settings import NetworkSettings, PoisonSettings, StudyData, VictimSettings
 from mddes.study import STUDIES, study
 from mddes.study_plan import plan_study
 
@@ -26,11 +27,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCommand:
+class AnyStudyCommand:
     """What every study takes."""
 
     data: OmitArgPrefixes[StudyData]
-    victims: OmitArgPrefixes[VictimSettings]
     compute: OmitArgPrefixes[ComputeSettings]
     config: str | None = None
     """A TOML file of settings, under the names of these options with _ for -; options override it."""
@@ -38,6 +38,13 @@ class StudyCommand:
     """smoke: the whole study, small, in minutes; paper: the published protocol. --config and options override it."""
     plan: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print how many trainings it takes, and about how long, from a few timed steps; run nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand(AnyStudyCommand):
+    """What every study takes whose victims have one optimizer."""
+
+    victims: OmitArgPrefixes[VictimSettings]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +88,26 @@ class LearningCurveCommand(StudyCommand):
     search: OmitArgPrefixes[SearchedRun]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OptimizersCommand(AnyStudyCommand):
+    """Which optimizer resists? Every one tuned on its own under every poison, then compared on fresh networks.
+
+    Learning rates are chosen twice: on held-out images that are poisoned as the victim's are, and by an oracle on their
+    clean copies. Then `--seeds` fresh networks are trained at the chosen rates and judged on clean test images; network
+    s has the same initial weights and batches under every optimizer: pairs are compared, with those of --reference.
+
+    Example: mddes study optimizers --dataset mnist --train-size 10000 --poisons clean uniform mnist-np1
+    """
+
+    poison: OmitArgPrefixes[SweptOptimizers]
+    victims: OmitArgPrefixes[NetworkSettings]
+
+
 COMMANDS: dict[str, type[Any]] = {
     "transfer": TransferCommand,
     "defenses": DefensesCommand,
     "learning-curve": LearningCurveCommand,
+    "optimizers": OptimizersCommand,
 }
 
 

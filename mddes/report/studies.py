@@ -50,7 +50,8 @@ def _bar(ax: Any, x: int, row: Mapping[str, Any] | None) -> None:
     ax.plot(np.full(len(single), x), single, linestyle="", marker="o", markersize=2.5, color="white", mec="black")
 
 
-def _file_name(model: str) -> str:
+def file_name(model: str) -> str:
+    """Return a network's name as part of a file's."""
     return re.sub(r"[^\w.-]", "_", model)
 
 
@@ -68,14 +69,14 @@ def defenses_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         own = [row for row in rows if row["model"] == model and row["clean_test_accuracy_mean"] is not None]
         whole = [row for row in own if row["share"] == 1]
         names = list(dict.fromkeys(row["defense"] for row in whole))
-        figures[f"defenses-{_file_name(model)}.png"] = _lines(whole, "defense", names, f"{rows[0]['dataset']}, {model}")
+        figures[f"defenses-{file_name(model)}.png"] = _lines(whole, "defense", names, f"{rows[0]['dataset']}, {model}")
         clean = [row for row in own if row["poison"] == "clean" and row["defense"] == "none"]
         labels = dict.fromkeys(row["row"] for row in own if row["pixels"] is not None)
         partly = [row for row in own if row["defense"] == "none" and row["pixels"] is not None]
         partly += [{**row, "row": label, "share": 0.0} for row in clean for label in labels]
         shares = sorted({row["share"] for row in partly})
         if len(shares) > 2:
-            figures[f"shares-{_file_name(model)}.png"] = _lines(
+            figures[f"shares-{file_name(model)}.png"] = _lines(
                 partly, "share", shares, f"{rows[0]['dataset']}, {model}", line="-"
             )
     return figures
@@ -156,7 +157,7 @@ def learning_curve_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figur
             ax.grid(color="0.9", linewidth=0.6)
             ax.set_axisbelow(True)
         figure.suptitle(f"{rows[0]['dataset']}, {model}", fontsize=10)
-        figures[f"learning-curve-{_file_name(model)}.png"] = figure
+        figures[f"learning-curve-{file_name(model)}.png"] = figure
     return figures
 
 

@@ -102,9 +102,10 @@ class TrainingSettings:
     """graynet, colornet, graynet-bn, colornet-bn, or your own package.module:builder; auto is graynet for one channel,
     colornet for three."""
     optimizer: str = "adam"
-    """adam, sgd, momentum (sgd with 0.9) or rmsprop, or your own package.module:builder."""
+    """adam, sgd, momentum (sgd with 0.9), adamw, rmsprop, adabound, sam and its kin, or your own
+    package.module:builder."""
     lr: float | None = None
-    """Learning rate; default adam 0.001, sgd 0.05, momentum 0.01, rmsprop 0.001."""
+    """Learning rate; default the optimizer's: adam 0.001, sgd 0.05, momentum 0.01, rmsprop 0.001, ..."""
     epochs: int | None = None
     """Epochs; default 3 (gray) or 5 (colour), more on small data so that training takes at least 300 steps."""
     batch_size: int | None = None

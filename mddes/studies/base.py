@@ -13,6 +13,7 @@ from mddes.studies.poisons import KNOWN, PoisonRow, check_names, poison_rows, se
 from mddes.studies.settings import (
     STUDY_RANGES,
     VICTIM_CHOICES,
+    NetworkSettings,
     PoisonSettings,
     StudyData,
     VictimSettings,
@@ -23,8 +24,8 @@ from mddes.training import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoisonStudyConfig(ComputeSettings, PoisonSettings, VictimSettings, StudyData):
-    """The settings that every such study has.
+class PoisonedNetworks(ComputeSettings, PoisonSettings, NetworkSettings, StudyData):
+    """The settings that every such study has, whatever it trains with.
 
     Raises:
         InputError: an unknown name, or a number out of range.
@@ -37,14 +38,22 @@ class PoisonStudyConfig(ComputeSettings, PoisonSettings, VictimSettings, StudyDa
         check_names(self.poisons)
         check_models(self.models)
         augmentation_for(self.augmentation, self.dataset)
-        Recipe(optimizer=self.optimizer, lr=self.lr, weight_decay=self.weight_decay)
 
     def ranges(self) -> Ranges:
         """Return what the numbers may be."""
-        return Ranges({**STUDY_RANGES.at_least, **COMPUTE_AT_LEAST}, {}, STUDY_RANGES.above_zero)
+        return Ranges({**STUDY_RANGES.at_least, **COMPUTE_AT_LEAST})
 
 
-def rows_on(bench: Bench, config: PoisonStudyConfig) -> list[PoisonRow]:
+@dataclass(frozen=True, kw_only=True)
+class PoisonStudyConfig(VictimSettings, PoisonedNetworks):
+    """The settings of a study in which all victims have one optimizer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Recipe(optimizer=self.optimizer, lr=self.lr, weight_decay=self.weight_decay)
+
+
+def rows_on(bench: Bench, config: PoisonedNetworks) -> list[PoisonRow]:
     """Return the study's poisons, searched for where they must be; other people's images go to the bench."""
     train = bench.dataset.train
     rows = poison_rows(train, config, config.seed, lambda name, n: searched_row(bench, config, config.seed, name, n))
@@ -68,7 +77,7 @@ def victim_of(
     )
 
 
-def poisons_of(config: PoisonStudyConfig) -> int:
+def poisons_of(config: PoisonedNetworks) -> int:
     """Return how many poisons a study has: those that are made for it, once for each N_p."""
     made = sum(name in KNOWN and name != "clean" for name in config.poisons)
     return made * len(config.pixels) + len(config.poisons) - made

@@ -79,7 +79,7 @@ class DefensesConfig(DefendedPoisons, PoisonStudyConfig):
     def ranges(self) -> Ranges:
         """Return what the numbers may be."""
         usual = super().ranges()
-        return Ranges({**usual.at_least, "shares": 0}, {"shares": 1}, usual.above_zero)
+        return Ranges({**usual.at_least, "shares": 0}, {"shares": 1})
 
 
 PRESETS: dict[str, dict[str, Any]] = {

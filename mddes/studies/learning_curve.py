@@ -69,7 +69,7 @@ class LearningCurveConfig(ComputeSettings, SearchedRun, VictimSettings, StudyDat
 
     def __post_init__(self) -> None:
         least = {name: STUDY_RANGES.at_least[name] for name in OWN_RANGES}
-        ranges = Ranges({**least, **COMPUTE_AT_LEAST, "candidates": 0}, {}, STUDY_RANGES.above_zero)
+        ranges = Ranges({**least, **COMPUTE_AT_LEAST, "candidates": 0})
         check_settings(self, {**VICTIM_CHOICES, **COMPUTE_CHOICES}, ranges)
         check_workers(self.workers)
         check_models(self.models)

@@ -29,8 +29,8 @@ class StudyData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VictimSettings:
-    """Which networks are trained, and how."""
+class NetworkSettings:
+    """Which networks are trained, and how, but for the optimizer."""
 
     models: tuple[str, ...] = ("auto",)
     """Networks: graynet, colornet, resnet20, resnet32, densenet40, resnet18, or your own package.module:builder."""
@@ -38,12 +38,8 @@ class VictimSettings:
     """Networks of each kind for each poison; network s has the same initial weights and batches under every poison."""
     seed: int = 0
     """Root of all randomness."""
-    optimizer: str = "adam"
-    """adam, sgd, momentum (sgd with 0.9) or rmsprop, or your own package.module:builder."""
-    lr: float | None = None
-    """Learning rate; default the optimizer's."""
     weight_decay: float = 0.0
-    """Coupled L2."""
+    """Coupled L2; decoupled for adamw."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """Of the learning rate: constant, cosine to 0, or a tenth after one half and three quarters."""
     epochs: int | None = None
@@ -55,6 +51,17 @@ class VictimSettings:
     cutout, randaugment, mixup, cutmix, in this order."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast: faster where the processor has it, other last digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VictimSettings(NetworkSettings):
+    """Which networks are trained, and how."""
+
+    optimizer: str = "adam"
+    """sgd, momentum (sgd with 0.9), adam, adamw, rmsprop, adabound, sam, sam-adam, asam, mp-sam-gradient,
+    mp-sam-random, mp-sam-mixed, mp-sam-adaptive, or your own package.module:builder."""
+    lr: float | None = None
+    """Learning rate; default the optimizer's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +108,6 @@ STUDY_RANGES = Ranges(
         "popsize": 2,
         "search_epochs": 1,
     },
-    above_zero=("lr",),
 )
 
 
@@ -133,13 +139,16 @@ def augmentation_for(names: tuple[str, ...], dataset: str) -> tuple[str, ...]:
     return parts
 
 
-def recipe_for(settings: VictimSettings, dataset: Dataset) -> Recipe:
-    """Return the victims' recipe, with what depends on the data chosen."""
+def recipe_for(settings: NetworkSettings, dataset: Dataset) -> Recipe:
+    """Return the victims' recipe, with what depends on the data chosen; where no optimizer is set, it is Adam."""
     train = dataset.train
     epochs, batch_size = default_schedule(len(train), train.shape[0], settings.epochs, settings.batch_size)
+    optimizer, lr = "adam", None
+    if isinstance(settings, VictimSettings):
+        optimizer, lr = settings.optimizer, settings.lr
     return Recipe(
-        optimizer=pin("optimizer", settings.optimizer) if is_own(settings.optimizer) else settings.optimizer,
-        lr=settings.lr,
+        optimizer=pin("optimizer", optimizer) if is_own(optimizer) else optimizer,
+        lr=lr,
         weight_decay=settings.weight_decay,
         schedule=settings.schedule,
         epochs=epochs,

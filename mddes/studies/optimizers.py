@@ -1,0 +1,297 @@
+"""Which optimizer resists a poison: Fig. 3 of Chaudhury & Yamasaki (2020), with every optimizer tuned first.
+
+Every optimizer gets its own sweep of learning rates under every poison, on networks of their own. A victim chooses by
+what it can see, the accuracy on held-out images that are poisoned like the rest; the second answer is an oracle's, who
+chooses by the clean copies of the same held-out images. Only then fresh networks are trained at the chosen rates and
+judged on test images. Network s has the same initial weights and batch order under every optimizer and poison.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mddes.data import Dataset
+from mddes.errors import InputError, look_up
+from mddes.optim import OPTIMIZERS, STRATEGIES
+from mddes.settings import Ranges, check_each_once
+from mddes.studies.base import PoisonedNetworks, levels, poisons_of, protocol_of, rows_on, victim_of
+from mddes.studies.bench import Bench, Victim, failures
+from mddes.studies.findings import Findings, limits
+from mddes.studies.optimizers_text import sentences, tables
+from mddes.studies.poisons import PoisonRow
+from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
+from mddes.studies.statistics import compare_pairs, holm, summarise
+from mddes.tasks import Record
+from mddes.training import Recipe
+from mddes.user_code import is_own
+
+SELECTIONS = {"poisoned": "held_out_poisoned_accuracy", "clean": "held_out_clean_accuracy"}
+Key = tuple[str, str, str]  # row, network, optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweptOptimizers(PoisonSettings):
+    """Which poisons and optimizers, and how these are tuned."""
+
+    poisons: tuple[str, ...] = ("clean", "uniform", "one-pixel-shortcut", "mdd-es")
+    """Rows, as for `mddes study transfer`."""
+    optimizers: tuple[str, ...] = ("sgd", "momentum", "adam", "rmsprop", "adabound", "sam", "asam", "mp-sam-mixed")
+    """Of sgd, momentum (0.9), adam, adamw, rmsprop, adabound, sam, sam-adam, asam, mp-sam-gradient, mp-sam-random,
+    mp-sam-mixed, mp-sam-adaptive, or your own package.module:builder; the sam family steps with momentum 0.9."""
+    reference: str = "adam"
+    """The optimizer that all others are tested against."""
+    factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    """The sweep: multiples of each optimizer's default learning rate."""
+    rates: tuple[float, ...] = ()
+    """The sweep, as learning rates, the same for every optimizer; an optimizer of your own needs them."""
+    sweep_seeds: int = 2
+    """Networks at each learning rate of the sweep."""
+    checkpoints: tuple[int, ...] = ()
+    """Epochs after which networks are judged too, besides the last; with a constant schedule this is what as many
+    epochs give."""
+    rho: float | None = None
+    """Radius for all of the sam family; default 0.05, for asam 0.5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizersConfig(SweptOptimizers, PoisonedNetworks):
+    """The settings of a study of optimizers."""
+
+    seeds: int = 5
+    """Fresh networks of each kind at each chosen learning rate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_each_once("optimizers", self.optimizers)
+        check_each_once("rates" if self.rates else "factors", self.rates or self.factors)
+        for name in self.optimizers:
+            if not is_own(name):
+                look_up("optimizer", name, OPTIMIZERS)
+            elif not self.rates:
+                raise InputError(f"{name} has no default learning rate: name those of the sweep (--rates)")
+        if len(self.optimizers) > 1 and self.reference not in self.optimizers:
+            raise InputError(f"reference {self.reference!r} is none of the optimizers: {', '.join(self.optimizers)}")
+        if self.epochs is not None and self.checkpoints and max(self.checkpoints) > self.epochs:
+            raise InputError(f"a checkpoint lies after the last epoch: {max(self.checkpoints)} > {self.epochs}")
+
+    def ranges(self) -> Ranges:
+        """Return what the numbers may be."""
+        least = {"sweep_seeds": 1, "checkpoints": 1, "rho": 0}
+        return Ranges({**super().ranges().at_least, **least}, {}, ("factors", "rates"))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Three optimizers, tuned and compared, in minutes on two cores.
+    "smoke": {
+        "optimizers": ("sgd", "adam", "sam"),
+        "poisons": ("clean", "uniform", "one-pixel-shortcut"),
+        "pixels": (4,),
+        "factors": (0.3, 1.0, 3.0),
+        "sweep_seeds": 1,
+        "seeds": 3,
+    },
+    # Fig. 3: its optimizers and repeats; the sweep is ours (the paper names no learning rates).
+    "paper": {
+        "dataset": "mnist",
+        "optimizers": ("sgd", "adam", "rmsprop", "adabound"),
+        "poisons": ("clean", "uniform", "one-pixel-shortcut", "mdd-es"),
+    },
+}
+
+
+def recipes(config: OptimizersConfig, dataset: Dataset) -> list[Recipe]:
+    """Return the recipe of every optimizer, at the first rate of its sweep."""
+    return [recipe_at(config, dataset, name, sweep_of(config, name)[0]) for name in config.optimizers]
+
+
+def sweep_of(config: OptimizersConfig, optimizer: str) -> list[float]:
+    """Return the learning rates of an optimizer's sweep, ascending."""
+    if config.rates:
+        return sorted(config.rates)
+    default = OPTIMIZERS[optimizer].default_lr
+    assert default is not None
+    return sorted(float(f"{default * factor:.6g}") for factor in config.factors)
+
+
+def recipe_at(config: OptimizersConfig, dataset: Dataset, optimizer: str, lr: float) -> Recipe:
+    """Return the victims' recipe with an optimizer at a learning rate."""
+    sam = not is_own(optimizer) and OPTIMIZERS[optimizer].sam is not None
+    usual = recipe_for(config, dataset)
+    return dataclasses.replace(usual, optimizer=optimizer, lr=lr, rho=config.rho if sam else None)
+
+
+def victims_a_model(config: OptimizersConfig, _dataset: Dataset) -> tuple[int, int]:
+    """Return how many victims of each kind a study will train, and how many plain trainings they cost.
+
+    At most: where both choices fall on one rate, its networks are trained once.
+    """
+    rows = poisons_of(config)
+    count = cost = 0
+    for name in config.optimizers:
+        victims = rows * (config.sweep_seeds * len(sweep_of(config, name)) + 2 * config.seeds)
+        count, cost = count + victims, cost + victims * _passes(name)
+    return count, cost
+
+
+def _passes(optimizer: str) -> int:
+    """Return how many forward and backward passes a step takes."""
+    sam = None if is_own(optimizer) else OPTIMIZERS[optimizer].sam
+    if sam is None:
+        return 1
+    k = int(sam["n_perturbations"])
+    return k + (STRATEGIES[sam["strategy"]](k) > 0 or bool(sam.get("adaptive")))
+
+
+def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
+    """Sweep, choose, train fresh networks, and return what they say."""
+    models = resolve_models(config.models, bench.dataset.train.shape[0])
+    rows = rows_on(bench, config)
+    trials = [
+        (row, model, name, lr, s)
+        for row in rows
+        for model in models
+        for name in config.optimizers
+        for lr in sweep_of(config, name)
+        for s in range(config.sweep_seeds)
+    ]
+    swept = bench.train([_victim(bench.dataset, config, *trial) for trial in trials])
+    sweep: dict[Key, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for (row, model, name, lr, _), record in zip(trials, swept, strict=True):
+        sweep[row.label, model, name][lr].append(record)
+    chosen = {key: {way: choose(own, field) for way, field in SELECTIONS.items()} for key, own in sweep.items()}
+    fresh = [
+        (row, model, name, lr, config.sweep_seeds + s)
+        for row in rows
+        for model in models
+        for name in config.optimizers
+        for lr in sorted({rate for rate in chosen[row.label, model, name].values() if rate is not None})
+        for s in range(config.seeds)
+    ]
+    trained = bench.train([_victim(bench.dataset, config, *trial) for trial in fresh]) if fresh else []
+    groups: dict[tuple[Key, float], dict[int, Record]] = defaultdict(dict)
+    for (row, model, name, lr, s), record in zip(fresh, trained, strict=True):
+        groups[(row.label, model, name), lr][s] = record
+    cells: list[dict[str, Any]] = []
+    by_label = {row.label: row for row in rows}
+    floor = {"dataset": bench.dataset.name, **levels(bench.dataset)}
+    for key, own in sweep.items():
+        start = {**floor, **_named(by_label[key[0]], key)}
+        cells += [_swept(start, lr, records) for lr, records in own.items()]
+        for way, rate in chosen[key].items():
+            edge = len(own) > 1 and rate in (min(own), max(own))
+            records = {} if rate is None else groups[key, rate]
+            cells += _chosen({**start, "selection": way, "lr": rate, "edge": edge}, records)
+    _compare(cells, config.reference)
+    return Findings(
+        study="optimizers",
+        protocol=protocol_of("optimizers", bench, recipe_for(config, bench.dataset)),
+        rows=cells,
+        tables=tables(cells, config.optimizers, config.reference),
+        sentences=sentences(cells, config.reference) + failures([*swept, *trained]),
+    )
+
+
+def choose(sweep: Mapping[float, Sequence[Record]], field: str) -> float | None:
+    """Return the learning rate with the highest mean of a field, of equals the one with the lower poisoned loss.
+
+    A rate of which a training failed (diverged) is not chosen; None if none is left.
+    """
+    whole = {lr: own for lr, own in sweep.items() if all(record["status"] == "done" for record in own)}
+
+    def worth(lr: float) -> tuple[float, float]:
+        own = whole[lr]
+        return (
+            float(np.mean([record[field] for record in own])),
+            -float(np.mean([record["held_out_poisoned_loss"] for record in own])),
+        )
+
+    return max(whole, key=worth) if whole else None
+
+
+def _victim(
+    dataset: Dataset, config: OptimizersConfig, row: PoisonRow, model: str, name: str, lr: float, s: int
+) -> Victim:
+    more: dict[str, Any] = {"held_out": True}
+    if config.checkpoints:
+        more["checkpoints"] = list(config.checkpoints)
+    victim = victim_of(row, model, recipe_at(config, dataset, name, lr), config.seed, s, more)
+    return dataclasses.replace(victim, labels={**victim.labels, "optimizer": name, "lr": lr})
+
+
+def _named(row: PoisonRow, key: Key) -> dict[str, Any]:
+    label, model, optimizer = key
+    return {
+        "poison": row.name,
+        "pixels": row.pixels,
+        "mode": row.mode,
+        "row": label,
+        "model": model,
+        "optimizer": optimizer,
+    }
+
+
+def _swept(start: Mapping[str, Any], lr: float, records: Sequence[Record]) -> dict[str, Any]:
+    """Return the row of a learning rate of a sweep."""
+    return {**start, "kind": "sweep", "lr": lr, **_measured(dict(enumerate(records)))}
+
+
+def _chosen(start: Mapping[str, Any], records: Mapping[int, Record]) -> list[dict[str, Any]]:
+    """Return the row of a chosen learning rate, and one for each checkpoint."""
+    final = {**start, "kind": "chosen", "epoch": None, **_measured(records)}
+    done = {s: record for s, record in records.items() if record["status"] == "done"}
+    epochs = [point["epoch"] for record in done.values() for point in record.get("by_epoch", ())]
+    earlier = []
+    for epoch in sorted({*epochs}):
+        at = {
+            s: {"status": "done", **next(point for point in record["by_epoch"] if point["epoch"] == epoch)}
+            for s, record in done.items()
+        }
+        earlier.append({**start, "kind": "epoch", "epoch": epoch, **_measured(at)})
+    return [final, *earlier]
+
+
+def _measured(records: Mapping[int, Record]) -> dict[str, Any]:
+    done = {s: record for s, record in records.items() if record["status"] == "done"}
+    accuracies = {s: record["clean_test_accuracy"] for s, record in done.items()}
+    spread = limits(summarise(list(accuracies.values())) if accuracies else None)
+
+    def mean(name: str) -> float | None:
+        values = [record[name] for record in done.values() if record.get(name) is not None]
+        return float(np.mean(values)) if values else None
+
+    return {
+        **{f"clean_test_accuracy_{name}" if name != "n" else "n": value for name, value in spread.items()},
+        "failed": len(records) - len(done),
+        **{name: mean(name) for name in ("pixel_follow_rate", "poisoned_train_accuracy", "poisoned_train_loss")},
+        **{name: mean(name) for name in (*SELECTIONS.values(), "held_out_poisoned_loss")},
+        "accuracies": list(accuracies.values()),
+        "victims": list(accuracies),
+    }
+
+
+def _compare(cells: Sequence[dict[str, Any]], reference: str) -> None:
+    """Add, to every chosen row, the paired comparison with the reference; all of a selection corrected together."""
+    final = [cell for cell in cells if cell["kind"] == "chosen"]
+    for way in SELECTIONS:
+        own = [cell for cell in final if cell["selection"] == way]
+        ps: dict[str, float] = {}
+        for i, cell in enumerate(own):
+            rival = next((c for c in own if c["optimizer"] == reference and _place(c) == _place(cell)), None)
+            if rival is None or rival is cell:
+                continue
+            first, second = (dict(zip(c["victims"], c["accuracies"], strict=True)) for c in (cell, rival))
+            if pairs := sorted(first.keys() & second.keys()):
+                found = compare_pairs([first[s] for s in pairs], [second[s] for s in pairs])
+                cell |= {f"vs_reference_{k}": v for k, v in dataclasses.asdict(found).items() if k != "p_holm"}
+                if found.p is not None:
+                    ps[str(i)] = found.p
+        for place, p in holm(ps).items():
+            own[int(place)]["vs_reference_p_holm"] = p
+
+
+def _place(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    return cell["row"], cell["model"]

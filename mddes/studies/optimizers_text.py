@@ -1,0 +1,127 @@
+"""What a study of optimizers says in tables and sentences; the numbers come from `optimizers.py`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mddes.studies.findings import SIGNIFICANT, percent, verdict
+from mddes.studies.statistics import Summary
+
+Cell = Mapping[str, Any]
+CHOSEN_BY = {"poisoned": "chosen on poisoned held-out images", "clean": "chosen by an oracle on clean held-out images"}
+
+
+def tables(cells: Sequence[Cell], optimizers: Sequence[str], reference: str) -> dict[str, list[dict[str, str]]]:
+    """Return the tables by title; titles name the network where there are several."""
+    found: dict[str, list[dict[str, str]]] = {}
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    for model in models:
+        named = f", {model}" if len(models) > 1 else ""
+        own = [cell for cell in cells if cell["model"] == model]
+        final = [cell for cell in own if cell["kind"] == "chosen"]
+        for way, words in CHOSEN_BY.items():
+            chosen = [cell for cell in final if cell["selection"] == way]
+            found[f"Clean test accuracy, learning rate {words}{named}"] = _grid(chosen, optimizers, accuracy_text)
+        chosen = [cell for cell in final if cell["selection"] == "poisoned"]
+        found[f"Learning rates, poisoned / clean choice{named}"] = _rates(final, optimizers)
+        found[f"Pixel-follow rate (%){named}"] = _grid(chosen, optimizers, _followed)
+        found[f"Training loss reached (nats, on poisoned images){named}"] = _grid(chosen, optimizers, _loss)
+        found[f"Against {reference}{named}"] = _comparisons(final)
+        if epochs := sorted({cell["epoch"] for cell in own if cell["kind"] == "epoch"}):
+            for epoch in epochs:
+                at = [c for c in own if c["kind"] == "epoch" and c["epoch"] == epoch and c["selection"] == "poisoned"]
+                found[f"Clean test accuracy after {epoch} epoch(s){named}"] = _grid(at, optimizers, accuracy_text)
+    return found
+
+
+def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
+    """Return, for each poison and each way to choose, which optimizers beat the reference, which it beats."""
+    said = []
+    final = [cell for cell in cells if cell["kind"] == "chosen" and cell["n"]]
+    for row, model in dict.fromkeys((cell["row"], cell["model"]) for cell in final):
+        for way, words in CHOSEN_BY.items():
+            own = [c for c in final if (c["row"], c["model"], c["selection"]) == (row, model, way)]
+            if not own:
+                continue
+            best = max(own, key=lambda cell: cell["clean_test_accuracy_mean"])
+            worst = min(own, key=lambda cell: cell["clean_test_accuracy_mean"])
+            text = f"{best['dataset']}, {model}, {row}, {words}: highest {best['optimizer']} ({accuracy_text(best)}), "
+            text += f"lowest {worst['optimizer']} ({accuracy_text(worst)})"
+            for relation in ("higher than", "lower than", "not distinguishable from"):
+                names = [
+                    f"{c['optimizer']} ({100 * c['vs_reference_difference']:+.1f})"
+                    for c in own
+                    if "vs_reference_difference" in c
+                    and verdict(c["vs_reference_difference"], c.get("vs_reference_p_holm")) == relation
+                ]
+                text += f"; {relation} {reference}: {', '.join(names)}" if names else ""
+            said.append(f"{text} (n = {_counts(own)}, mean ± sd, p < {SIGNIFICANT:g} after Holm's correction).")
+    edges = [cell for cell in final if cell["edge"]]
+    if edges:
+        said.append(
+            f"{len(edges)} of {len(final)} chosen learning rates lie at the end of their sweep (marked *): a wider one "
+            "could find better."
+        )
+    return said
+
+
+def accuracy_text(cell: Cell) -> str:
+    """Return mean ± sd in percent."""
+    mean = cell["clean_test_accuracy_mean"]
+    summary = None if mean is None else Summary(cell["n"], mean, cell["clean_test_accuracy_std"], None, None)
+    return percent(summary, cell["failed"])
+
+
+def _grid(cells: Sequence[Cell], optimizers: Sequence[str], text: Any) -> list[dict[str, str]]:
+    """Return a row for each poison, a column for each optimizer."""
+    rows: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        row = rows.setdefault(cell["row"], {"poison": cell["row"], "mode": cell["mode"] or ""})
+        row[cell["optimizer"]] = text(cell)
+    return [{"poison": "", "mode": "", **dict.fromkeys(optimizers, ""), **row} for row in rows.values()]
+
+
+def _rates(cells: Sequence[Cell], optimizers: Sequence[str]) -> list[dict[str, str]]:
+    ways: dict[tuple[str, str], dict[str, str]] = {}
+    for cell in cells:
+        rate = "none" if cell["lr"] is None else f"{cell['lr']:g}" + ("*" if cell["edge"] else "")
+        ways.setdefault((cell["row"], cell["optimizer"]), {})[cell["selection"]] = rate
+    rows: dict[str, dict[str, str]] = {}
+    for (row, optimizer), found in ways.items():
+        both = list(dict.fromkeys(found.values()))
+        rows.setdefault(row, {"poison": row})[optimizer] = " / ".join(both)
+    return [{"poison": "", **dict.fromkeys(optimizers, ""), **row} for row in rows.values()]
+
+
+def _followed(cell: Cell) -> str:
+    return "" if cell["pixel_follow_rate"] is None else f"{100 * cell['pixel_follow_rate']:.0f}"
+
+
+def _loss(cell: Cell) -> str:
+    return "" if cell["poisoned_train_loss"] is None else f"{cell['poisoned_train_loss']:.3f}"
+
+
+def _comparisons(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    rows = []
+    for cell in cells:
+        if "vs_reference_difference" not in cell:
+            continue
+        low, high = cell["vs_reference_low"], cell["vs_reference_high"]
+        p, effect = cell.get("vs_reference_p_holm"), cell["vs_reference_effect"]
+        rows.append(
+            {
+                "poison": cell["row"],
+                "chosen on": cell["selection"],
+                "optimizer": cell["optimizer"],
+                "points": f"{100 * cell['vs_reference_difference']:+.1f}",
+                "95 % interval, uncorrected": "" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}",
+                "p (Holm)": "" if p is None else f"{p:.2g}",
+                "d_z": "" if effect is None else f"{effect:+.1f}",
+                "pairs": str(cell["vs_reference_n"]),
+            }
+        )
+    return rows
+
+
+def _counts(cells: Sequence[Cell]) -> str:
+    counts = sorted({cell["n"] for cell in cells})
+    return "/".join(map(str, counts))
