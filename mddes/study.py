@@ -39,16 +39,8 @@ LEAST_AT_A_TIME = 22  # candidates of a generation of a large search
 CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
 EXTENT = (
-    "models",
-    "poisons",
-    "pixels",
-    "seeds",
-    "searches",
-    "generations",
-    "defenses",
-    "shares",
-    "candidates",
-    "optimizers",
+    *("models", "poisons", "pixels", "seeds", "searches", "generations"),
+    *("defenses", "shares", "candidates", "optimizers", "reference"),
 )
 CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 LARGER_ONLY = ("seeds", "searches", "generations", "candidates")

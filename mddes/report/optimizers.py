@@ -60,9 +60,8 @@ def _bars(rows: Sequence[Row], model: str) -> Figure:
         frameon=False,
     )
     counts = "/".join(map(str, sorted({row["n"] for row in rows if row["n"]})))
-    figure.suptitle(
-        f"{rows[0]['dataset']}, {model}: mean, 95 % interval, each network (n = {counts} a bar)", fontsize=9
-    )
+    title = f"{rows[0]['dataset']}, {model}: mean, 95 % interval, each network (n = {counts} a bar)"
+    figure.suptitle(title, fontsize=9)
     return figure
 
 

@@ -1,0 +1,241 @@
+"""The study of optimizers: what is swept, chosen and compared, how it is continued, and what it refuses."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cases import lines
+from torch.nn import functional as F
+
+import mddes
+from mddes import InputError, Recipe, one_pixel_shortcut
+from mddes.cli import main
+from mddes.data import split
+from mddes.seeding import derive
+from mddes.studies.findings import Findings
+from mddes.studies.optimizers import PRESETS, OptimizersConfig, choose, recipe_at, sweep_of
+from mddes.studies.statistics import compare_pairs, holm
+from mddes.study import STUDIES, resume_study, study
+from mddes.training.predict import logits
+
+TINY: dict[str, Any] = {
+    "train_size": 200,
+    "test_size": 60,
+    "poisons": ("clean", "one-pixel-shortcut"),
+    "pixels": (3,),
+    "optimizers": ("sgd", "adam", "sam"),
+    "factors": (1.0, 10.0),
+    "sweep_seeds": 1,
+    "seeds": 2,
+    "epochs": 2,
+    "checkpoints": (1,),
+    "batch_size": 40,
+    "workers": 0,
+    "device": "cpu",
+}
+
+
+def config(out: Path, **changes: Any) -> OptimizersConfig:
+    return OptimizersConfig(**{**TINY, "out": str(out), **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    return study("optimizers", config(tmp_path_factory.mktemp("runs")))
+
+
+def trained(folder: Path) -> list[dict[str, Any]]:
+    loose = {"began", "seconds", "worker"}
+    found = [line for line in lines(folder / "trainings.jsonl") if "key" in line]
+    return [{k: v for k, v in line.items() if k not in loose} for line in found]
+
+
+def test_a_victim_is_trained_without_the_held_out_slice_and_judged_on_both_copies(finished: Findings) -> None:
+    """Against the same thing done by hand."""
+    data = mddes.load_dataset("digits", train_size=200)
+    test = data.test.subset(range(60))
+    poison = one_pixel_shortcut(data.train, pixels=3)
+    parts, clean = split(poison.apply(data.train)), split(data.train)
+    (record,) = (
+        r
+        for r in trained(finished.run_dir)
+        if (r["poison"], r["optimizer"], r["lr"], r["victim"]) == ("one-pixel-shortcut", "sam", 0.1, 0)
+    )
+    seed = derive(0, "victims", 0)
+    for epochs, got in ((2, record), (1, record["by_epoch"][0])):
+        recipe = Recipe(optimizer="sam", lr=0.1, epochs=epochs, batch_size=40)
+        model = mddes.train("graynet", parts.train, recipe, seed=seed)
+        assert got["clean_test_accuracy"] == mddes.accuracy(model, test)
+        assert got["poisoned_train_accuracy"] == mddes.accuracy(model, parts.train)
+        assert got["held_out_poisoned_accuracy"] == mddes.accuracy(model, parts.held_out)
+        assert got["held_out_clean_accuracy"] == mddes.accuracy(model, clean.held_out)
+        loss = F.cross_entropy(logits(model, parts.held_out).double(), torch.tensor(parts.held_out.labels))
+        assert got["held_out_poisoned_loss"] == pytest.approx(float(loss), abs=1e-12)
+    assert record["by_epoch"][0]["epoch"] == 1
+
+
+def test_each_optimizer_has_its_own_sweep_and_its_own_choices(finished: Findings) -> None:
+    records = trained(finished.run_dir)
+    for row in (row for row in finished.rows if row["kind"] == "chosen"):
+        own = [r for r in records if (r["row"], r["optimizer"]) == (row["row"], row["optimizer"])]
+        swept = [r for r in own if r["victim"] == 0]
+        default = {"sgd": 0.05, "adam": 1e-3, "sam": 0.01}[row["optimizer"]]
+        assert sorted(r["lr"] for r in swept) == [default, 10 * default]
+        field = {"poisoned": "held_out_poisoned_accuracy", "clean": "held_out_clean_accuracy"}[row["selection"]]
+        best = max(swept, key=lambda r: (r[field], -r["held_out_poisoned_loss"]))
+        assert row["lr"] == best["lr"]
+        fresh = sorted((r for r in own if r["victim"] > 0 and r["lr"] == row["lr"]), key=lambda r: r["victim"])
+        assert [r["victim"] for r in fresh] == [1, 2], "networks that had no part in the choice"
+        assert [r["seed"] for r in fresh] == [derive(0, "victims", s) for s in (1, 2)], "paired across optimizers"
+        assert row["accuracies"] == [r["clean_test_accuracy"] for r in fresh]
+        assert row["poisoned_train_loss"] == pytest.approx(np.mean([r["poisoned_train_loss"] for r in fresh]))
+        assert row["edge"], "of two rates each is an end"
+        (early,) = (
+            r
+            for r in finished.rows
+            if r["kind"] == "epoch" and all(r[k] == row[k] for k in ("row", "optimizer", "selection"))
+        )
+        assert early["accuracies"] == [r["by_epoch"][0]["clean_test_accuracy"] for r in fresh]
+    sweeps = [row for row in finished.rows if row["kind"] == "sweep"]
+    assert len(sweeps) == 2 * 3 * 2
+    assert all(row["n"] == 1 for row in sweeps)
+
+
+def test_optimizers_are_compared_with_the_reference_pair_by_pair(finished: Findings) -> None:
+    for way in ("poisoned", "clean"):
+        own = [row for row in finished.rows if row["kind"] == "chosen" and row["selection"] == way]
+        ps = {}
+        for row in own:
+            if row["optimizer"] == "adam":
+                assert "vs_reference_p" not in row
+                continue
+            (adam,) = (r for r in own if (r["row"], r["optimizer"]) == (row["row"], "adam"))
+            expected = compare_pairs(row["accuracies"], adam["accuracies"])
+            assert (row["vs_reference_difference"], row["vs_reference_p"]) == (expected.difference, expected.p)
+            if expected.p is not None:
+                ps[row["row"], row["optimizer"]] = expected.p
+        corrected = holm({str(k): p for k, p in ps.items()})
+        for row in own:
+            key = (row["row"], row["optimizer"])
+            assert row.get("vs_reference_p_holm") == (corrected[str(key)] if key in ps else None)
+
+
+def test_a_choice_takes_the_best_accuracy_then_the_lower_loss_and_no_rate_that_failed() -> None:
+    def record(accuracy: float, loss: float, status: str = "done") -> dict[str, Any]:
+        return {"status": status, "held_out_poisoned_accuracy": accuracy, "held_out_poisoned_loss": loss}
+
+    field = "held_out_poisoned_accuracy"
+    assert choose({0.1: [record(0.9, 1.0)], 0.2: [record(0.8, 0.1)]}, field) == 0.1
+    assert choose({0.1: [record(0.9, 1.0)], 0.2: [record(0.9, 0.1)]}, field) == 0.2
+    assert choose({0.1: [record(1.0, 0.1), record(0.7, 0.1)], 0.2: [record(0.9, 1.0)] * 2}, field) == 0.2, "the mean"
+    assert choose({0.1: [record(1.0, 0.1), {"status": "failed"}], 0.2: [record(0.2, 9.0)] * 2}, field) == 0.2
+    assert choose({0.1: [{"status": "failed"}]}, field) is None
+
+
+def test_an_optimizer_that_only_diverges_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    found = study(
+        "optimizers",
+        config(tmp_path, poisons=("clean",), optimizers=("adam", "sgd"), rates=(1e-3, 1e18), checkpoints=()),
+    )
+    (sgd, adam) = (
+        next(r for r in found.rows if r["kind"] == "chosen" and r["optimizer"] == name) for name in ("sgd", "adam")
+    )
+    assert sgd["lr"] == adam["lr"] == 1e-3
+    assert sgd["n"] == 2
+    (diverged,) = (r for r in found.rows if r["kind"] == "sweep" and r["optimizer"] == "sgd" and r["lr"] == 1e18)
+    assert (diverged["n"], diverged["failed"]) == (0, 1)
+    assert any("trainings failed" in sentence and "diverged" in sentence for sentence in found.sentences)
+    assert "checkpoint" not in found.markdown()
+
+
+def test_more_seeds_and_optimizers_are_the_same_as_all_at_once(finished: Findings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
+    before = (folder / "trainings.jsonl").read_bytes()
+    assert resume_study(folder).rows == finished.rows
+    assert (folder / "trainings.jsonl").read_bytes() == before
+    names = ("sgd", "adam", "sam", "adabound")
+    more = resume_study(folder, seeds=3, optimizers=names)
+    straight = study("optimizers", config(tmp_path / "straight", seeds=3, optimizers=names))
+    assert more.rows == straight.rows
+    assert sorted(r["key"] for r in trained(folder)) == sorted(r["key"] for r in trained(straight.run_dir))
+    text = (folder / "study.toml").read_text()
+    (folder / "study.toml").write_text(text.replace("sweep_seeds = 1", "sweep_seeds = 2"))
+    with pytest.raises(InputError, match="belongs to another configuration"):
+        resume_study(folder)
+
+
+def test_tables_name_every_optimizer_and_mark_what_lies_at_an_end(finished: Findings) -> None:
+    text = finished.markdown()
+    for title in ("chosen on poisoned held-out images", "by an oracle", "Against adam", "after 1 epoch"):
+        assert title in text
+    assert "at the end of their sweep" in text
+    (rates,) = (rows for title, rows in finished.tables.items() if title.startswith("Learning rates"))
+    assert [*rates[0]] == ["poison", "sgd", "adam", "sam"]
+    assert all(rate.endswith("*") for row in rates for rate in (row["sgd"], row["adam"]))
+    figures = {path.name for path in (finished.run_dir / "figures").iterdir()}
+    assert figures == {"optimizers-graynet.png", "rates-graynet.png"}
+
+
+def test_sweeps_are_multiples_of_each_default_or_the_same_rates_for_all(tmp_path: Path) -> None:
+    usual = config(tmp_path, factors=(10.0, 0.3, 1.0))
+    assert sweep_of(usual, "rmsprop") == [3e-4, 1e-3, 1e-2]
+    assert sweep_of(config(tmp_path, rates=(0.2, 0.1)), "rmsprop") == [0.1, 0.2]
+    data = mddes.load_dataset("digits", train_size=200)
+    assert recipe_at(config(tmp_path, rho=0.2), data, "sam", 0.1).rho == 0.2
+    assert recipe_at(config(tmp_path, rho=0.2), data, "adam", 0.1).rho is None
+    count, cost = STUDIES["optimizers"].count(usual, data)
+    assert count == 2 * 3 * (1 * 3 + 2 * 2)
+    assert cost == 2 * (1 + 1 + 2) * 7, "sam takes two passes"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"optimizers": ("sgd", "adm")}, r"unknown optimizer 'adm' \(did you mean 'adam'"),
+        ({"optimizers": ("sgd", "sam")}, "reference 'adam' is none of the optimizers: sgd, sam"),
+        ({"optimizers": ("adam", "adam")}, "optimizers name one twice"),
+        ({"optimizers": ()}, "optimizers: name at least one"),
+        ({"optimizers": ("adam", "own_code:sgd")}, "own_code:sgd has no default learning rate"),
+        ({"factors": (0.0,)}, "factors must be above 0, not 0"),
+        ({"factors": ()}, "factors: name at least one"),
+        ({"rates": (-0.1,)}, "rates must be above 0"),
+        ({"rates": (float("nan"),)}, "rates must be finite"),
+        ({"rho": -1.0}, "rho must be at least 0"),
+        ({"sweep_seeds": 0}, "sweep_seeds must be at least 1"),
+        ({"checkpoints": (3,)}, "a checkpoint lies after the last epoch: 3 > 2"),
+        ({"checkpoints": (0,)}, "checkpoints must be at least 1"),
+    ],
+)
+def test_bad_settings_are_one_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        config(tmp_path, **changes)
+
+
+def test_an_optimizer_of_one_s_own_is_pinned(tmp_path: Path) -> None:
+    own = config(
+        tmp_path, poisons=("clean",), optimizers=("own_code:sgd", "sgd"), reference="sgd", rates=(0.1,), epochs=1
+    )
+    found = study("optimizers", dataclasses.replace(own, checkpoints=(), seeds=1))
+    ours, theirs = (row for row in found.rows if row["kind"] == "chosen" and row["selection"] == "clean")
+    assert ours["optimizer"].startswith("own_code:sgd#")
+    assert ours["accuracies"] == theirs["accuracies"]
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--optimizers", "adam", "--poisons", "clean", "--factors", "1", "--seeds", "1", "--epochs", "1"]
+    few = ["--train-size", "200", "--test-size", "50", "--workers", "0", "--out", str(tmp_path)]
+    assert main(["study", "optimizers", "--preset", "smoke", *small, *few]) == 0
+    assert "adam" in capsys.readouterr().out
+    assert main(["study", "optimizers", *small, *few, "--plan"]) == 0
+    assert "4 trainings" in capsys.readouterr().out
+    assert main(["study", "optimizers", "--optimizers", "adm"]) == 2
+    assert "did you mean 'adam'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid(name: str) -> None:
+    OptimizersConfig(**PRESETS[name])
