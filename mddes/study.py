@@ -21,7 +21,7 @@ from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
 from mddes.preparation import absolute, located
 from mddes.search.progress import Progress
-from mddes.studies import defenses, learning_curve, optimizers, transfer
+from mddes.studies import defenses, gradcam, learning_curve, optimizers, transfer
 from mddes.studies.bench import STANDING, Bench
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
@@ -81,6 +81,7 @@ STUDIES = {
     "optimizers": _study(
         optimizers, optimizers.OptimizersConfig, optimizers.run_optimizers, "optimizers:optimizers_figures"
     ),
+    "gradcam": _study(gradcam, gradcam.GradcamConfig, gradcam.run_gradcam, "gradcam:gradcam_figures"),
 }
 
 

@@ -247,7 +247,7 @@ def test_a_plan_trains_a_few_steps_only(tmp_path: Path, capsys: pytest.CaptureFi
         ({"optimizer": "adm"}, "unknown optimizer 'adm'"),
         ({"augmentation": ("flop",)}, "unknown augmentation 'flop'"),
         ({"dataset": "nowhere"}, "nowhere"),
-        ({"lr": -1.0}, "lr must be above 0"),
+        ({"lr": -1.0}, "lr must be positive and finite"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

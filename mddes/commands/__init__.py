@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mddes.commands import baseline, datasets, leaderboard, poison, resume, search, status, study
+from mddes.commands import baseline, datasets, gradcam, leaderboard, poison, resume, search, status, study
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ COMMANDS = {
     "search": Command("find the class-wise pixels that mislead a network most", search.run),
     "resume": Command("continue, extend or move a search from its folder", resume.run),
     "study": Command("train victims under poisons, and say what they show", study.run),
+    "gradcam": Command("show where a network looks that was trained on a poison", gradcam.run),
     "status": Command("say how far a run is, who is training, and what failed", status.run),
     "baseline": Command("write a rival's perturbation: uniform, left column, one-pixel shortcut", baseline.run),
     "poison": Command("write a poisoned training set as npz, PNG or torch files", poison.run),

@@ -17,6 +17,7 @@ from mddes.compute import ComputeSettings
 from mddes.errors import InputError, look_up
 from mddes.studies.defenses import DefendedPoisons
 from mddes.studies.findings import Findings
+from mddes.studies.gradcam import LookedAtPoisons
 from mddes.studies.learning_curve import SearchedRun
 from mddes.studies.optimizers import SweptOptimizers
 from mddes.studies.settings import NetworkSettings, PoisonSettings, StudyData, VictimSettings
@@ -103,11 +104,26 @@ class OptimizersCommand(AnyStudyCommand):
     victims: OmitArgPrefixes[NetworkSettings]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GradcamCommand(StudyCommand):
+    """Where does a poisoned network look? Grad-CAM of clean and poisoned networks from the same initial weights.
+
+    The last convolution, the true class, the mean over 100 test images of each class, clean and poisoned copies; and
+    numbers: how much of the maps lies near the class's own poison, near random places, and on the border. The preset
+    paper is Fig. 2b of the MDD-ES paper.
+
+    Example: mddes study gradcam --dataset mnist --train-size 10000 --poisons uniform mnist-np1
+    """
+
+    poison: OmitArgPrefixes[LookedAtPoisons]
+
+
 COMMANDS: dict[str, type[Any]] = {
     "transfer": TransferCommand,
     "defenses": DefensesCommand,
     "learning-curve": LearningCurveCommand,
     "optimizers": OptimizersCommand,
+    "gradcam": GradcamCommand,
 }
 
 

@@ -66,9 +66,10 @@ def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: S
         shades = ((change + 255) // 2).astype(np.uint8)
         for row, picture in enumerate((clean.images[k], poisoned.images[k], shades)):
             ax = axes[3 * block + row, column]
-            _show(ax, picture)
+            show(ax, picture)
             if row:
-                _frame(ax, perturbation, k, 72 * panel / max(images.shape[1:]))
+                rows, cols = perturbation.rows[k].tolist(), perturbation.cols[k].tolist()
+                frame(ax, rows, cols, 72 * panel / max(images.shape[1:]))
             if row == 0:
                 ax.set_title(_printable(name), fontsize=9, parse_math=False)
             if column == 0:
@@ -96,7 +97,8 @@ def _curve(ax: Axes, rows: Sequence[dict[str, str]], name: str) -> None:
     ax.plot(x, best, color="black", linestyle="--", marker="^", markersize=4, label="fittest candidate")
 
 
-def _show(ax: Axes, picture: np.ndarray) -> None:
+def show(ax: Axes, picture: np.ndarray) -> None:
+    """Show an image (C, H, W) uint8, pixel by pixel, without ticks."""
     ax.set_axis_on()
     ax.set_xticks([])
     ax.set_yticks([])
@@ -107,9 +109,9 @@ def _show(ax: Axes, picture: np.ndarray) -> None:
     ax.autoscale(enable=False)  # frames reach beyond the picture
 
 
-def _frame(ax: Axes, perturbation: Perturbation, k: int, points: float) -> None:
-    """Frame class k's pixels, each `points` wide: black in white, visible on any ground, and all outside the pixel."""
-    for row, col in zip(perturbation.rows[k], perturbation.cols[k], strict=True):
+def frame(ax: Axes, rows: Sequence[int], cols: Sequence[int], points: float) -> None:
+    """Frame pixels, each `points` wide: black in white, visible on any ground, and all outside the pixel."""
+    for row, col in zip(rows, cols, strict=True):
         for color, width, away in (("white", 1.0, 1.2), ("black", 0.7, 0.35)):
             low, size = -0.5 - away / points, 1 + 2 * away / points
             x, y = col + low, row + low

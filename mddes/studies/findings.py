@@ -47,10 +47,11 @@ class Findings:
         write_json(folder / RESULTS, {**head, "sentences": self.sentences, "rows": self.rows})
         replace_file(folder / TABLE, self.markdown())
         text = io.StringIO()
-        columns = list(dict.fromkeys(name for row in self.rows for name in row if name != "accuracies"))
-        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+        flat = [{k: v for k, v in row.items() if not isinstance(v, list | dict)} for row in self.rows]
+        columns = list(dict.fromkeys(name for row in flat for name in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(flat)
         replace_file(folder / ROWS, text.getvalue())
 
     def markdown(self) -> str:

@@ -1,0 +1,119 @@
+"""Where networks look, drawn: mean Grad-CAM maps over mean images, the poison's pixels framed; and the numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch.nn import functional as F
+
+from mddes.report.figures import frame, show
+from mddes.report.studies import file_name
+
+Row = Mapping[str, Any]
+CLASSES_SHOWN = 10
+PANEL = 1.0  # inches
+LINES = (("clean", "clean"), ("clean", "poisoned"), ("poisoned", "clean"), ("poisoned", "poisoned"))
+COLORS = "magma"  # from black to white in even steps of lightness: also readable in gray
+OPAQUE = 0.75
+
+
+def gradcam_figures(rows: Sequence[Row]) -> dict[str, Figure]:
+    """Draw, for each poison and network, the maps of every class; single images where asked for; and the shares."""
+    figures = {}
+    pictures = {row["class"]: np.array(row["picture"]) for row in rows if row["kind"] == "image"}
+    for label, model in dict.fromkeys((row["row"], row["model"]) for row in rows if row["kind"] == "map"):
+        own = [row for row in rows if row.get("row") == label and row.get("model") == model]
+        name = file_name(f"{label}-{model}".replace(", N_p = ", "-np"))
+        maps = [row for row in own if row["kind"] == "map" and row["class"] < CLASSES_SHOWN]
+        figures[f"gradcam-{name}.png"] = _maps(maps, pictures)
+        if singles := [row for row in own if row["kind"] == "single"]:
+            figures[f"gradcam-singles-{name}.png"] = _singles(singles)
+    for model in dict.fromkeys(row["model"] for row in rows if row["kind"] == "look"):
+        own = [row for row in rows if row["kind"] == "look" and row["model"] == model]
+        figures[f"gradcam-shares-{file_name(model)}.png"] = _shares(own)
+    return figures
+
+
+def _maps(rows: Sequence[Row], pictures: Mapping[int, np.ndarray]) -> Figure:
+    """Draw a column for each class: its mean image, and over it the mean map of each network on each copy."""
+    classes = sorted({row["class"] for row in rows})
+    figure = Figure(figsize=(PANEL * len(classes) + 1.2, PANEL * 5 + 0.9), layout="constrained")
+    axes = figure.subplots(5, len(classes), squeeze=False)
+    for column, k in enumerate(classes):
+        show(axes[0, column], pictures[k])
+        axes[0, column].set_title(str(k), fontsize=9)
+        for line, (network, copy) in enumerate(LINES, start=1):
+            row = next(r for r in rows if (r["class"], r["network"], r["images"]) == (k, network, copy))
+            _overlay(axes[line, column], pictures[k], row)
+    labels = ("mean image", *(f"{network} network,\n{copy} images" for network, copy in LINES))
+    for ax, label in zip(axes[:, 0], labels, strict=True):
+        ax.set_ylabel(label, fontsize=7)
+    first = rows[0]
+    title = (
+        f"{first['dataset']}, {first['model']}, {first['row'].replace('N_p', '$N_p$')}: mean Grad-CAM of the true class"
+    )
+    figure.suptitle(f"{title}, one pair of networks;\neach map from 0 to its largest value, poison framed", fontsize=9)
+    return figure
+
+
+def _singles(rows: Sequence[Row]) -> Figure:
+    """Draw a column for each image: itself, and over it the map of each network on each copy."""
+    indices = list(dict.fromkeys(row["index"] for row in rows))
+    figure = Figure(figsize=(1.5 * len(indices) + 1.4, 7.6), layout="constrained")
+    axes = figure.subplots(5, len(indices), squeeze=False)
+    for column, index in enumerate(indices):
+        own = {(row["network"], row["images"]): row for row in rows if row["index"] == index}
+        show(axes[0, column], np.array(own[LINES[0]]["picture"]))
+        axes[0, column].set_title(f"image {index}\nclass {own[LINES[0]]['class']}", fontsize=9)
+        for line, place in enumerate(LINES, start=1):
+            _overlay(axes[line, column], np.array(own[place]["picture"]), own[place])
+    labels = ("test image", *(f"{network} network,\n{copy} image" for network, copy in LINES))
+    for ax, label in zip(axes[:, 0], labels, strict=True):
+        ax.set_ylabel(label, fontsize=8)
+    figure.suptitle(f"{rows[0]['dataset']}, {rows[0]['model']}: Grad-CAM of the true class", fontsize=9)
+    return figure
+
+
+def _overlay(ax: Axes, picture: np.ndarray, row: Row) -> None:
+    """Lay a map over an image (C, H, W), the more opaque the larger it is, and frame the poison's pixels."""
+    show(ax, picture)
+    small = torch.tensor(row["map"], dtype=torch.float64)[None, None]
+    grown = F.interpolate(small, size=picture.shape[1:], mode="bilinear", align_corners=False)[0, 0].numpy()
+    top = grown.max()
+    shade = grown / top if top > 0 else grown
+    ax.imshow(shade, cmap=COLORS, vmin=0, vmax=1, alpha=OPAQUE if top > 0 else 0, interpolation="nearest")
+    frame(ax, row["rows"], row["cols"], 72 * PANEL / max(picture.shape[1:]))
+
+
+def _shares(rows: Sequence[Row]) -> Figure:
+    """Draw the share of the maps near the poison's pixels, near random places and on the border, with every seed."""
+    labels = list(dict.fromkeys(row["row"] for row in rows))
+    panels = (("near", "near the class's own poison (%)"), ("border", "on the border (%)"))
+    figure = Figure(figsize=(max(6.5, 2.5 + 1.6 * len(labels)), 6.2), layout="constrained")
+    for ax, (what, title) in zip(figure.subplots(2, 1, sharex=True), panels, strict=True):
+        for i, (network, copy) in enumerate(LINES):
+            own = [row for row in rows if (row["network"], row["images"]) == (network, copy)]
+            x = [labels.index(row["row"]) + 0.18 * (i - 1.5) for row in own]
+            for place, row in zip(x, own, strict=True):
+                values = [100 * value for value in row[f"{what}_values"].values()]
+                ax.plot([place] * len(values), values, "o", markersize=3, color="white", mec="black", mew=0.6, zorder=3)
+            mean = [np.nan if row[f"{what}_mean"] is None else 100 * row[f"{what}_mean"] for row in own]
+            std = [100 * (row[f"{what}_std"] or 0.0) for row in own]
+            style = {"marker": "s" if network == "clean" else "D", "color": "0.6" if copy == "clean" else "0.1"}
+            ax.errorbar(x, mean, std, linestyle="", capsize=3, label=f"{network} network, {copy} images", **style)
+            if what == "near":
+                null = [np.nan if row["null_mean"] is None else 100 * row["null_mean"] for row in own]
+                ax.plot(x, null, "_", markersize=14, color="0.3", label="near random places" if i == 0 else None)
+        ax.set(ylabel=f"share of Grad-CAM\n{title}")
+        ax.set_ylim(bottom=0)
+        ax.grid(axis="y", color="0.9", linewidth=0.6)
+        ax.set_axisbelow(True)
+    first, last = figure.axes
+    last.set_xticks(range(len(labels)), [label.replace("N_p", "$N_p$") for label in labels], fontsize=8)
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
+    n = "/".join(map(str, sorted({row["n"] for row in rows})))
+    figure.suptitle(f"{rows[0]['dataset']}, {rows[0]['model']}: mean ± sd, each pair of networks (n = {n})", fontsize=9)
+    return figure
