@@ -28,9 +28,10 @@ RANKS = {
     "preparation": 8,
     **dict.fromkeys(("api", "plan", "bar", "arguments", "study"), 9),
     **dict.fromkeys(("status", "study_plan"), 10),
-    "commands": 11,
-    "cli": 12,
-    **dict.fromkeys(("__init__", "__main__"), 13),
+    "pages": 11,
+    "commands": 12,
+    "cli": 13,
+    **dict.fromkeys(("__init__", "__main__"), 14),
 }
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": ("tasks/ray_",),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mddes.commands import baseline, datasets, gradcam, leaderboard, poison, resume, search, status, study
+from mddes.commands import baseline, datasets, gradcam, leaderboard, poison, report, resume, search, status, study
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ COMMANDS = {
     "status": Command("say how far a run is, who is training, and what failed", status.run),
     "baseline": Command("write a rival's perturbation: uniform, left column, one-pixel shortcut", baseline.run),
     "poison": Command("write a poisoned training set as npz, PNG or torch files", poison.run),
+    "report": Command("write a run's report: one HTML file, or Markdown", report.run),
     "leaderboard": Command("rank poisons, from the results of transfer studies", leaderboard.run),
     "datasets": Command("list the named data sets and where they are", datasets.run),
 }

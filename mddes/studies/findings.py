@@ -44,7 +44,7 @@ class Findings:
     def save(self, folder: Path) -> None:
         """Write results.json, table.md and rows.csv."""
         head = {"study": self.study, "protocol_hash": self.protocol_hash, "protocol": self.protocol}
-        write_json(folder / RESULTS, {**head, "sentences": self.sentences, "rows": self.rows})
+        write_json(folder / RESULTS, {**head, "sentences": self.sentences, "tables": self.tables, "rows": self.rows})
         replace_file(folder / TABLE, self.markdown())
         text = io.StringIO()
         flat = [{k: v for k, v in row.items() if not isinstance(v, list | dict)} for row in self.rows]

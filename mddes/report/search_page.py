@@ -1,0 +1,203 @@
+"""The page of a search: the finding, the poison, the curves, how to do it again; finished or not."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mddes.poison import Perturbation
+from mddes.report import diagnostics
+from mddes.report.figures import DPI, learning_curve
+from mddes.report.page import Code, Page, Part, Picture, Section, Table
+from mddes.tasks import Record
+from mddes.tasks.run_folder import read_json
+
+METHOD = (
+    "MDD-ES (Chaudhury and Yamasaki, ICASSP 2020, arXiv 2003.06646) searches, with CMA-ES, class-wise changes of a few "
+    "pixels. For each candidate a network is trained from scratch on the poisoned training images; its fitness is "
+    "F = w_m F_m + w_d F_d: F_m, the semantic mismatch, is how much worse the network does on clean than on poisoned "
+    "held-out images (cross-entropy, nats); F_d = 1 - 2 eps, the domain divergence, how well a discriminator with "
+    "error eps tells the two apart. Test images judge the winner, and choose nothing."
+)
+
+
+def search_page(
+    folder: Path, config: Mapping[str, Any], records: Sequence[Record], victims: int, banner: Sequence[str]
+) -> Page:
+    """Return the page of a search's folder.
+
+    Args:
+        folder: of the run.
+        config: its settings.
+        records: its evaluations, finalists included.
+        victims: trainings for the comparison on test images.
+        banner: what is unfinished or failed; empty for a run that ended well.
+
+    Raises:
+        InputError: a file of the folder is damaged.
+    """
+    summary = read_json(folder / "summary.json")
+    summary = summary if isinstance(summary, dict) else {}
+    winner = folder / "perturbation.json"
+    perturbation = Perturbation.load(winner) if winner.exists() else None
+    answer = [str(summary.get("sentence") or _so_far(records))]
+    sections = [
+        Section("Result", _result(summary)),
+        Section("The poison", _poison(perturbation)),
+        Section("The search", _curves(folder, config, records)),
+        Section("Method", [METHOD]),
+        Section("Settings", [Table([{"setting": k, "value": _text(v)} for k, v in config.items()])]),
+        Section("Environment", [environment_table(folder)]),
+        Section("Trainings", [_trainings(records, victims)]),
+        Section("To do it again", _again(folder)),
+    ]
+    return Page(
+        title=f"MDD-ES on {Path(config['dataset']).stem}: {config['pixels']} pixel(s) per class, seed {config['seed']}",
+        answer=answer,
+        key=_key(folder),
+        sections=[section for section in sections if section.parts],
+        banner=banner,
+    )
+
+
+def _so_far(records: Sequence[Record]) -> str:
+    done = [record["fitness"] for record in records if record["status"] == "done" and record["phase"] == "search"]
+    if not done:
+        return "Nothing has been trained yet."
+    return (
+        f"{len(done)} candidates were trained so far; the best single fitness is {max(done):.3f}. None is judged yet."
+    )
+
+
+def _key(folder: Path) -> Picture | None:
+    path = folder / "figures" / "poison.png"
+    if not path.is_file():
+        return None
+    shown = "A training image of each class: clean above, poisoned in the middle, their difference below."
+    return Picture(path.read_bytes(), shown, "The poison, with its pixels framed; in the difference gray is no change.")
+
+
+def _result(summary: Mapping[str, Any]) -> list[Part]:
+    parts: list[Part] = []
+    rows = [
+        {
+            "trained on": {"found": "found poison"}.get(name, name),
+            "clean test accuracy (%), mean ± sd": _spread([100 * a for a in row["accuracies"]], 1),
+            "n": str(len(row["accuracies"])),
+            "each network": ", ".join(f"{100 * a:.1f}" for a in row["accuracies"]),
+        }
+        for name, row in summary.get("clean_test_accuracy", {}).items()
+    ]
+    if rows:
+        parts.append(Table(rows, "On all test images, networks with seeds of their own; uniform: a new draw for each."))
+    finalists = [
+        {
+            "finalist": str(finalist["source"]),
+            "fitness in the search": "" if finalist["search_fitness"] is None else f"{finalist['search_fitness']:.3f}",
+            "fitness on fresh seeds, mean ± sd": _spread(finalist["fresh"], 3),
+            "n": str(len(finalist["fresh"])),
+        }
+        for finalist in summary.get("finalists", ())
+    ]
+    if finalists:
+        parts.append(Table(finalists, "The first is the winner: the best mean on seeds that did not choose finalists."))
+    return parts
+
+
+def _poison(perturbation: Perturbation | None) -> list[Part]:
+    if perturbation is None:
+        return []
+    places = zip(perturbation.rows.tolist(), perturbation.cols.tolist(), strict=True)
+    rows = [
+        {
+            "class": str(k),
+            "row, column": "; ".join(f"{row}, {col}" for row, col in zip(*place, strict=True)),
+            "value": "; ".join(" ".join(map(str, value)) for value in perturbation.values[k].tolist()),
+        }
+        for k, place in enumerate(places)
+    ]
+    how = "set to" if perturbation.mode == "set" else "added to, and clipped to 0 .. 255"
+    return [Table(rows, f"Row and column count from 0, top left; the pixel is {how} the value (8 bit, each channel).")]
+
+
+def _curves(folder: Path, config: Mapping[str, Any], records: Sequence[Record]) -> list[Part]:
+    parts: list[Part] = []
+    if (folder / "generations.csv").is_file():
+        shown = "Four panels over generations: fitness, semantic mismatch, domain divergence, held-out clean accuracy."
+        parts.append(picture(learning_curve(folder / "generations.csv"), shown, "Learning curves of the search."))
+    searched = [record for record in records if record["phase"] == "search" and record["status"] == "done"]
+    if searched:
+        shown = "Each candidate as a point: domain divergence across, semantic mismatch upwards, later ones darker."
+        note = f"The two terms of the fitness, n = {len(searched)} candidates."
+        parts.append(picture(diagnostics.fitness_scatter(searched), shown, note))
+        if config.get("algorithm", "cma-es") == "cma-es":
+            shown = "Step size, spread of the sampled coordinates, and distance of the population from its start."
+            note = "CMA-ES: sigma as it adapted it, and what was sampled, in units of the search cube."
+            figure = diagnostics.strategy_diagnostics(folder / "generations.csv", searched)
+            parts.append(picture(figure, shown, note))
+    timed = [record for record in records if "began" in record]
+    if timed:
+        shown = "A bar for each training, a line for each worker, over the hours of the run."
+        parts.append(picture(diagnostics.timeline(timed), shown, "Who trained when; gaps are waiting or resuming."))
+    return parts
+
+
+def _trainings(records: Sequence[Record], victims: int) -> Part:
+    failed = [record for record in records if record["status"] == "failed"]
+    rows = [
+        {"what": "candidates of the search", "trainings": str(sum(r["phase"] == "search" for r in records))},
+        {"what": "finalists", "trainings": str(sum(r["phase"] != "search" for r in records))},
+        {"what": "comparison on test images", "trainings": str(victims)},
+        {"what": "failed, of the first two", "trainings": str(len(failed))},
+    ]
+    rows += [{"what": f"failed: {reason}", "trainings": ""} for reason in sorted({r["reason"] for r in failed})]
+    return Table(rows)
+
+
+def _again(folder: Path) -> list[Part]:
+    lines = ["mddes search --config config.toml   # the settings above, as this folder holds them"]
+    lines += [f"mddes resume {shlex.quote(folder.name)} --generations N   # to go on"]
+    sessions = _sessions(folder)
+    if sessions and (command := sessions[0].get("command")):
+        first, *rest = (str(word) for word in command)
+        lines.append(f"{shlex.join([Path(first).name, *rest])}   # as it was begun")
+    same = "On one kind of CPU and the same library versions the result is the same, bit for bit."
+    return [Code("\n".join(lines)), same]
+
+
+def environment_table(folder: Path) -> Table:
+    """Return what a run's last session ran on."""
+    sessions = _sessions(folder)
+    last = sessions[-1] if sessions else {}
+    flat = {k: _text(v) for k, v in last.items() if k not in ("libraries", "command", "threads")}
+    flat |= {f"version of {k}": str(v) for k, v in dict(last.get("libraries", {})).items()}
+    flat["sessions"] = str(len(sessions))
+    return Table([{"what": k, "value": v} for k, v in flat.items()])
+
+
+def _sessions(folder: Path) -> list[dict[str, Any]]:
+    found = read_json(folder / "environment.json")
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def picture(figure: Figure, alternative: str, caption: str) -> Picture:
+    """Return a figure as a part of a page."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return Picture(buffer.getvalue(), alternative, caption)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "none"
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

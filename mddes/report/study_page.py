@@ -1,0 +1,110 @@
+"""The page of a study: what it found, its figures and tables, and how to go on; finished or not."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mddes.errors import InputError
+from mddes.report.page import Code, Page, Part, Picture, Section, Table
+from mddes.report.search_page import environment_table
+
+RESULTS = "results.json"
+ANSWERS = 2  # sentences at the top
+# How the figure of a study reads to those who cannot see it; by the beginning of its file's name.
+SHOWN = {
+    "transfer": "Bars: clean test accuracy under each poison, a panel for each network, with 95 % intervals.",
+    "defenses": "Clean test accuracy under each poison with each defence, with 95 % intervals.",
+    "shares": "Clean test accuracy over the share of each class that is poisoned.",
+    "learning-curve": "Test error over generations, clean test accuracy over epochs, test error over proxy A-distance.",
+    "optimizers": "Bars: clean test accuracy of each tuned optimizer under each poison, with 95 % intervals.",
+    "rates": "Accuracy over the learning rate of each optimizer under each poison.",
+    "gradcam-shares": "Share of the Grad-CAM maps near the poison's pixels and on the border, each pair of networks.",
+    "gradcam": "Grad-CAM maps of clean and poisoned networks over images, the poison's pixels framed.",
+}
+
+
+def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Sequence[str]) -> Page:
+    """Return the page of a study's folder.
+
+    Args:
+        folder: of the study.
+        name: of the study.
+        settings: as its study.toml has them.
+        banner: what is unfinished or failed; empty for one that ended well.
+
+    Raises:
+        InputError: its results are damaged.
+    """
+    results = read_results(folder)
+    sentences = [str(sentence) for sentence in results.get("sentences", ())]
+    figures = _figures(folder)
+    findings: list[Part] = [*sentences] if len(sentences) > ANSWERS else []
+    tables: list[Part] = []
+    for title, rows in dict(results.get("tables", {})).items():
+        tables.append(Table([{str(k): str(v) for k, v in row.items()} for row in rows], str(title)))
+    protocol: list[Part] = (
+        [
+            f"Protocol {results['protocol_hash']}: results of another are not to be ranked with these.",
+            Table([{"what": k, "value": _text(v)} for k, v in dict(results["protocol"]).items()]),
+        ]
+        if results
+        else []
+    )
+    sections = [
+        Section("All findings", findings),
+        Section("Tables", tables),
+        Section("Figures", figures[1:]),
+        Section("Protocol", protocol),
+        Section("Settings", [Table([{"setting": k, "value": _text(v)} for k, v in settings.items()])]),
+        Section("Environment", [environment_table(folder)]),
+        Section(
+            "To do it again",
+            [
+                Code(
+                    f"mddes study {name} --config settings.toml   # the settings above\n"
+                    f"mddes resume {shlex.quote(folder.name)} --seeds N   # more networks"
+                )
+            ],
+        ),
+    ]
+    return Page(
+        title=f"Study {name}: {Path(str(settings.get('dataset', ''))).stem}",
+        answer=sentences[:ANSWERS] or ["There are no results yet."],
+        key=figures[0] if figures else None,
+        sections=[section for section in sections if section.parts],
+        banner=banner,
+    )
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """Return a study's results, empty if it has none yet.
+
+    Raises:
+        InputError: they are damaged.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(found["rows"], list) and isinstance(found["protocol"], dict) and found["protocol_hash"]):
+            raise ValueError("rows or protocol are not what they should be")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read results from {path}: {error}") from error
+    return dict(found)
+
+
+def _figures(folder: Path) -> list[Picture]:
+    paths = sorted((folder / "figures").glob("*.png"))
+    return [Picture(path.read_bytes(), _shown(path.stem), path.stem) for path in paths]
+
+
+def _shown(stem: str) -> str:
+    kind = max((known for known in SHOWN if stem.startswith(known)), key=len, default=None)
+    return SHOWN[kind] if kind else f"Figure {stem}."
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
