@@ -197,6 +197,20 @@ def test_a_closure_may_or_may_not_empty_the_gradients(strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_closure_may_keep_its_gradients_in_one_place(strategy: str) -> None:
+    nets = Net().eval(), Net().eval()
+    kept = [torch.zeros_like(p) for p in nets[1].parameters()]
+
+    def zero() -> None:
+        for p, g in zip(nets[1].parameters(), kept, strict=True):
+            p.grad = g.zero_()
+
+    for net, before in zip(nets, (lambda: None, zero), strict=True):
+        around(net, rho=0.7, strategy=strategy, adaptive=True).step(closure_of(net, before=before))
+    assert same(nets[0].state_dict(), nets[1].state_dict())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_frozen_and_unused_parameters_stay(strategy: str) -> None:
     class Partly(nn.Module):
         def __init__(self) -> None:

@@ -212,6 +212,17 @@ def test_adaptive_weights_are_proportional_to_the_rise_of_the_loss() -> None:
     torch.testing.assert_close(landscape.gradient(), mean, rtol=0, atol=1e-14)
 
 
+def test_the_only_one_that_raises_the_loss_gives_its_very_gradient() -> None:
+    matrix, w = quadratic(40), draw(40)
+    landscape = Landscape.quadratic(matrix, w)
+    optimizer = landscape.sam(rho=0.4, n_perturbations=2, strategy="random", adaptive=True, seed=5)
+    optimizer.compute_gradients(landscape)
+    there = Landscape.quadratic(matrix, landscape.seen[2])
+    there()
+    assert optimizer.weights == [0.0, 1.0]
+    assert torch.equal(landscape.gradient(), there.gradient())
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_where_nothing_raises_the_loss_all_weigh_the_same(strategy: str) -> None:
     """At a maximum; the gradient is 0 there, and has no direction."""

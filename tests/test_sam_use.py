@@ -164,6 +164,14 @@ def test_parameters_may_be_named() -> None:
     assert MultiPerturbationSAM(net.named_parameters(), base).param_groups[0]["param_names"] == ["weight", "bias"]
 
 
+def test_parameters_may_be_given_in_groups() -> None:
+    net = nn.Linear(2, 2)
+    groups = [{"params": [net.weight], "rho": 0.1}, {"params": [net.bias], "lr": 0.3}]
+    base = torch.optim.SGD(groups, lr=0.1)
+    for params in (groups, base.param_groups, [{"params": net.parameters()}], [{"params": net.weight}, net.bias]):
+        assert MultiPerturbationSAM(params, base).param_groups is base.param_groups
+
+
 def test_it_says_what_it_is() -> None:
     text = repr(around(Net(), rho=0.2, strategy="random"))
     assert text.startswith("MultiPerturbationSAM(rho=0.2, n_perturbations=5, strategy='random', adaptive=False, ")
@@ -217,7 +225,7 @@ def test_parameters_that_are_not_the_base_optimizer_s() -> None:
         ([net.weight], "params must be those of the base optimizer: of 1, 1 are among its 2"),
         ([], "params: there is nothing to optimize"),
         ([{"params": []}], "params: there is nothing to optimize"),
-        ([{"params": net.parameters(), "lr": 1.0}], "lr of a group belong into the base optimizer's groups"),
+        ([{"params": net.parameters(), "lr": 1.0}], "groups with their own lr must be given to the base optimizer"),
     ]
     for params, text in cases:
         assert line(lambda params=params: MultiPerturbationSAM(params, base)) == text  # type: ignore[misc]

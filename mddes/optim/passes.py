@@ -47,7 +47,8 @@ class Passes:
                     loss = self.closure()
         if not torch.is_tensor(loss):
             raise InputError(f"the closure must return the loss, a tensor, not {type(loss).__name__}")
-        gradients = [p.grad for p in self.params]
+        # copies: a closure may write the gradients of every pass into the same place
+        gradients = [None if p.grad is None else p.grad.detach().clone() for p in self.params]
         if all(g is None for g in gradients):
             raise InputError("the closure left no gradients: it must call loss.backward()")
         if any(g is not None and g.is_sparse for g in gradients):

@@ -95,7 +95,7 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
         look_up("strategy", strategy, STRATEGIES)
         if isinstance(n_perturbations, bool) or not isinstance(n_perturbations, int) or n_perturbations < 1:
             raise InputError(f"n_perturbations must be a whole number, at least 1, not {n_perturbations!r}")
-        own, base = _flat(params), [p for group in base_optimizer.param_groups for p in group["params"]]
+        own, base = _flat(params, base_optimizer), [p for group in base_optimizer.param_groups for p in group["params"]]
         if {id(p) for p in own} != {id(p) for p in base}:
             same = len({id(p) for p in own} & {id(p) for p in base})
             raise InputError(
@@ -297,14 +297,15 @@ def _check_range(name: str, value: float) -> None:
         raise InputError(f"{name} must be finite, 0 or more, not {value!r}")
 
 
-def _flat(params: Iterable[Any]) -> list[Tensor]:
-    """Return the tensors of parameters or of groups of them."""
+def _flat(params: Iterable[Any], base: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the tensors of parameters or of groups of them; only groups of the base optimizer have settings."""
     flat: list[Tensor] = []
     for item in params:
         if isinstance(item, dict):
-            if rest := sorted(item.keys() - {"params"}):
-                raise InputError(f"{', '.join(rest)} of a group belong into the base optimizer's groups")
-            flat += _flat([item["params"]] if isinstance(item["params"], Tensor) else item["params"])
+            rest = sorted(item.keys() - {"params"})
+            if rest and not any(item is group for group in base.param_groups):
+                raise InputError(f"groups with their own {', '.join(rest)} must be given to the base optimizer")
+            flat += _flat([item["params"]] if isinstance(item["params"], Tensor) else item["params"], base)
         else:
             flat.append(item[1] if isinstance(item, tuple) else item)  # of named_parameters()
     if not flat:
