@@ -76,7 +76,7 @@ def _running_statistics_kept() -> Iterator[None]:
     kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
 
     def keep(module: nn.Module, _inputs: Any) -> None:
-        if isinstance(module, _NormBase) and module.training and module not in kept:
+        if isinstance(module, _NormBase) and module not in kept:
             kept[module] = [(buffer, buffer.clone()) for buffer in module.buffers(recurse=False)]
 
     hook = register_module_forward_pre_hook(keep)
