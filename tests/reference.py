@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -88,3 +89,72 @@ def _shortcut_score(score: str, distances: list[list[Fraction]]) -> float:
         return float(mean(sums)) / (float(variance(sums)) + 1e-8)
     means = [mean(image) for image in distances]
     return float(mean(means) - variance(means))
+
+
+def sam_step_plainly(
+    params: Sequence[torch.Tensor], loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer, rho: float
+) -> None:
+    """Take a step of SAM in two passes, without random numbers or running statistics to look after."""
+    optimizer.zero_grad()
+    loss().backward()  # type: ignore[no-untyped-call]
+    before = [p.detach().clone() for p in params]
+    gradients = [p.grad for p in params if p.grad is not None]
+    size = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])) + 1e-12
+    with torch.no_grad():
+        for p, g in zip(params, gradients, strict=True):
+            p.add_(g * (rho / size))
+    optimizer.zero_grad()
+    loss().backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for p, w in zip(params, before, strict=True):
+            p.copy_(w)
+    optimizer.step()
+
+
+def perturbations_plainly(
+    strategy: str,
+    k: int,
+    gradient: torch.Tensor,
+    scale: torch.Tensor,
+    draws: Sequence[torch.Tensor],
+    rho: float,
+    sigma: float,
+) -> list[torch.Tensor]:
+    """Return e_1 .. e_k for one vector of all weights; each of the `draws`, normal numbers, is used once."""
+    own = iter([u / u.norm() for u in draws])
+    ascent = scale * gradient / (scale * gradient).norm()
+    along = {"gradient": k, "mixed": math.ceil(k / 2), "random": 0}[strategy]
+    shifts = []
+    for i in range(k):
+        direction = next(own) if i >= along else ascent if i == 0 else ascent + sigma * next(own)
+        shifts.append(rho * scale * direction / direction.norm())
+    return shifts
+
+
+def adabound_plainly(
+    w: float,
+    gradient: Callable[[float, int], float],
+    rates: Sequence[float],
+    *,
+    final_lr: float = 0.1,
+    gamma: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    amsbound: bool = False,
+) -> list[float]:
+    """Return one weight after each step of AdaBound's written recursion; `gradient(w, t)` is that of step t."""
+    m = v = largest = 0.0
+    path = []
+    for t, lr in enumerate(rates, start=1):
+        g = gradient(w, t) + weight_decay * w
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        largest = max(largest, v)
+        root = math.sqrt(largest if amsbound else v)
+        size = lr * math.sqrt(1 - betas[1] ** t) / (1 - betas[0] ** t) / (root + eps)
+        final = final_lr * lr / rates[0]
+        lower, upper = final * (1 - 1 / (gamma * t + 1)), final * (1 + 1 / (gamma * t))
+        w -= min(max(size, lower), upper) * m
+        path.append(w)
+    return path

@@ -117,11 +117,13 @@ def make(
         InputError: unknown name, or perturbations for an optimizer that has none.
     """
     choice = optimizer_of(name)
-    own = {k: v for k, v in {"rho": rho, "n_perturbations": perturbations}.items() if v is not None}
+    given = {k: v for k, v in {"rho": rho, "perturbations": perturbations}.items() if v is not None}
     if choice.sam is None:
-        if own:
-            raise InputError(f"{name} perturbs no weights: it has no {' and no '.join(own)}")
+        if given:
+            raise InputError(f"{name} perturbs no weights: it has no {' and no '.join(given)}")
         return choice.build(parameters, lr, weight_decay)
     parameters = list(parameters)
     base = choice.build(parameters, lr, weight_decay)
-    return MultiPerturbationSAM(parameters, base, **{**choice.sam, **own}, seed=seed)
+    keywords = {"rho": "rho", "perturbations": "n_perturbations"}
+    settings = {**choice.sam, **{keywords[k]: v for k, v in given.items()}}
+    return MultiPerturbationSAM(parameters, base, **settings, seed=seed)

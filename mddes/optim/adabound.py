@@ -48,31 +48,35 @@ class AdaBound(torch.optim.Optimizer):
         *,
         amsbound: bool = False,
     ) -> None:
-        for name, value in {"final_lr": final_lr, "gamma": gamma}.items():
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} must be positive and finite, not {value}")
-        for name, value in {"eps": eps, "weight_decay": weight_decay}.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} must be 0 or more, not {value}")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise InputError(f"betas must be two numbers in [0, 1), not {betas}")
         defaults = {"lr": lr, "betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps}
         super().__init__(params, {**defaults, "weight_decay": weight_decay, "amsbound": amsbound})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its `lr` of now is its `base_lr`."""
-        lr = param_group.get("lr", self.defaults["lr"])
-        if not (math.isfinite(lr) and lr > 0):
-            raise InputError(f"lr must be positive and finite, not {lr}")
-        param_group.setdefault("base_lr", lr)
+        group = {**self.defaults, **param_group}
+        for name in ("lr", "final_lr", "gamma"):
+            if not (math.isfinite(group[name]) and group[name] > 0):
+                raise InputError(f"{name} must be positive and finite, not {group[name]}")
+        for name in ("eps", "weight_decay"):
+            if not (math.isfinite(group[name]) and group[name] >= 0):
+                raise InputError(f"{name} must be finite, 0 or more, not {group[name]}")
+        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+            raise InputError(f"betas must be two numbers in [0, 1), not {group['betas']}")
+        param_group.setdefault("base_lr", group["lr"])
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict` of parameters of the same shapes."""
-        own = [p for group in self.param_groups for p in group["params"]]
-        for i, state in state_dict["state"].items():
-            if i < len(own) and state["exp_avg"].shape != own[i].shape:
-                raise InputError(f"the state is one of a tensor {[*state['exp_avg'].shape]}, here {[*own[i].shape]}")
+        groups, states = state_dict["param_groups"], state_dict["state"]
+        if any("base_lr" not in group for group in groups):
+            raise InputError("this is no state of AdaBound: its groups have no base_lr")
+        theirs, ours = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
+        if theirs != ours:
+            raise InputError(f"the state is one of groups of {theirs} tensors, here {ours}")
+        numbers = [i for group in groups for i in group["params"]]
+        for i, p in zip(numbers, (p for group in self.param_groups for p in group["params"]), strict=True):
+            if i in states and states[i]["exp_avg"].shape != p.shape:
+                raise InputError(f"the state is one of a tensor {[*states[i]['exp_avg'].shape]}, here {[*p.shape]}")
         super().load_state_dict(state_dict)
 
     @torch.no_grad()

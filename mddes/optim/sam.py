@@ -14,20 +14,19 @@ which steps from the unperturbed weights (the paper: "Multi-Perturbation SAM"):
 
 Norms are over all weights together. Weight decay is the base optimizer's, and no part of v. `random` is no equivalent
 of noise on the gradient, as the paper has it: the mean of grad f(w + e) is grad f(w) plus rho^2 / (2 d) times the
-gradient of the Hessian's trace (d weights), so it prefers flat places too, a little.
+gradient of the Hessian's trace (d weights), so it prefers flat places too, a little. Read next: `passes.py`.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor
 
 from mddes.errors import InputError, look_up
+from mddes.optim.passes import Closure, Maybe, Passes
+from mddes.seeding import derive
 
 STRATEGIES: dict[str, Callable[[int], int]] = {  # how many of k perturbations go along the gradient
     "gradient": lambda k: k,
@@ -35,9 +34,7 @@ STRATEGIES: dict[str, Callable[[int], int]] = {  # how many of k perturbations g
     "mixed": lambda k: (k + 1) // 2,
 }
 TINY = 1e-12  # added to norms, as in all published code: no gradient, no perturbation
-SETTINGS = ("n_perturbations", "strategy", "adaptive", "sigma", "antithetic")
-Closure = Callable[[], Tensor]
-Maybe = list[Tensor | None]
+SETTINGS = ("rho", "n_perturbations", "strategy", "adaptive", "elementwise", "eta", "sigma", "antithetic")
 
 
 class MultiPerturbationSAM(torch.optim.Optimizer):
@@ -50,7 +47,8 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
     the closure raises.
 
     Parameter groups, their `lr` and all else are those of the base optimizer, so schedules work on this object; a group
-    may have its own `rho` (0: not perturbed), `elementwise` and `eta`. To clip what the base optimizer gets:
+    may have its own `rho` (0: not perturbed, but still part of the norms), `elementwise` and `eta`. To clip what the
+    base optimizer gets (a schedule must then be one of `sam.base_optimizer`, or torch warns):
 
         loss = sam.compute_gradients(closure)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -73,8 +71,8 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
         weights: omega_1 .. omega_k of the last step.
 
     Raises:
-        InputError: settings out of range, other parameters than the base optimizer's, a step without a closure, sparse
-            gradients, a state of other parameters.
+        InputError: settings out of range, other parameters than the base optimizer's, a step without a closure or with
+            one that leaves no loss, no gradients or sparse ones, a state of other parameters.
     """
 
     def __init__(
@@ -97,34 +95,47 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
         look_up("strategy", strategy, STRATEGIES)
         if isinstance(n_perturbations, bool) or not isinstance(n_perturbations, int) or n_perturbations < 1:
             raise InputError(f"n_perturbations must be a whole number, at least 1, not {n_perturbations!r}")
-        _check_range("sigma", sigma)
-        own, base = _flat(params), [p for group in base_optimizer.param_groups for p in group["params"]]
+        own, base = _flat(params, base_optimizer), [p for group in base_optimizer.param_groups for p in group["params"]]
         if {id(p) for p in own} != {id(p) for p in base}:
-            raise InputError(f"params must be those of the base optimizer: {len(own)} tensors, it has {len(base)}")
-        super().__init__(own, {"rho": rho, "elementwise": elementwise, "eta": eta})
+            same = len({id(p) for p in own} & {id(p) for p in base})
+            raise InputError(
+                f"params must be those of the base optimizer: of {len(own)}, {same} are among its {len(base)}"
+            )
+        super().__init__(own, {**base_optimizer.defaults})
         self.base_optimizer = base_optimizer
+        self.rho, self.elementwise, self.eta = rho, elementwise, eta  # of groups without their own
         self.n_perturbations, self.strategy, self.adaptive = n_perturbations, strategy, adaptive
         self.sigma, self.antithetic = sigma, antithetic
-        self.generator = torch.Generator(own[0].device).manual_seed(seed)
+        # not the stream of torch.manual_seed(seed), which may have drawn these very weights
+        self.generator = torch.Generator(own[0].device).manual_seed(derive(seed, "perturbations"))
         self.weights: list[float] = []
         self._follow_base()
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in SETTINGS)
+        return f"MultiPerturbationSAM({settings}) around {self.base_optimizer!r}"
+
     def _follow_base(self) -> None:
-        """Take the base optimizer's groups and state for one's own, and see that each group has a radius."""
+        """Take the base optimizer's groups and state for one's own; they are others after a `load_state_dict`."""
         self.param_groups, self.state = self.base_optimizer.param_groups, self.base_optimizer.state
+        _check_range("sigma", self.sigma)
         for group in self.param_groups:
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)
-            _check_range("rho", group["rho"])
-            _check_range("eta", group["eta"])
+            self._check_group(group)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        for name in ("rho", "eta"):
+            _check_range(name, self._of(group, name))
+
+    def _of(self, group: dict[str, Any], name: str) -> Any:
+        return group.get(name, getattr(self, name))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer."""
         if not hasattr(self, "base_optimizer"):  # torch's constructor
             super().add_param_group(param_group)
             return
+        self._check_group(param_group)
         self.base_optimizer.add_param_group(param_group)
-        self._follow_base()
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
@@ -142,9 +153,10 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
     @torch.no_grad()
     def compute_gradients(self, closure: Closure) -> Tensor:
         """Leave the mean of the gradients around the weights in `.grad`, and the weights as they were; see `step`."""
+        self._follow_base()
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         before = [p.clone() for p in params]
-        passes = _Passes(closure, params)
+        passes = Passes(closure, params)
         along = STRATEGIES[self.strategy](self.n_perturbations)
         clean: Tensor | None = None
         ascent: Maybe = [None] * len(params)
@@ -158,7 +170,7 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
                     p.copy_(w if e is None else w + e)
                 loss, gradients = passes.run()
                 losses.append(loss)
-                rise = 1.0 if clean is None or not self.adaptive else max(0.0, float(loss) - float(clean))
+                rise = float((loss - clean).clamp(min=0)) if self.adaptive and clean is not None else 1.0
                 mean.add(gradients, rise)
         finally:
             for p, w in zip(params, before, strict=True):
@@ -198,81 +210,43 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
         """Return T (None for 1) and rho for every parameter."""
         groups = [group for group in self.param_groups for p in group["params"] if p.requires_grad]
         scales = [
-            w.abs() + group["eta"] if group["elementwise"] and w.dim() > 1 else None
+            w.abs() + self._of(group, "eta") if self._of(group, "elementwise") and w.dim() > 1 else None
             for w, group in zip(before, groups, strict=True)
         ]
-        return scales, [float(group["rho"]) for group in groups]
+        return scales, [float(self._of(group, "rho")) for group in groups]
 
     def _on_sphere(self, like: Sequence[Tensor]) -> list[Tensor]:
         """Return a point of the unit sphere of all parameters, uniformly."""
-        drawn = [torch.randn(p.shape, generator=self.generator, device=p.device, dtype=p.dtype) for p in like]
+        own, device = self.generator, self.generator.device  # the network may have moved since
+        drawn = [torch.randn(p.shape, generator=own, device=device, dtype=p.dtype).to(p.device) for p in like]
         length = _norm(drawn)
         return [u / length for u in drawn]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base optimizer's state, the settings, and where the random stream stands."""
         own = {name: getattr(self, name) for name in SETTINGS}
-        shapes = [[list(p.shape) for p in group["params"]] for group in self.param_groups]
-        random = self.generator.get_state()
-        return {**self.base_optimizer.state_dict(), "sam": {**own, "shapes": shapes, "generator": random}}
+        own |= {"base": type(self.base_optimizer).__name__, "shapes": self._shapes()}
+        return {**self.base_optimizer.state_dict(), "sam": {**own, "generator": self.generator.get_state()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict` of the same parameters: all settings and the random stream are those of it."""
         own = dict(state_dict.get("sam", {}))
-        if {*SETTINGS, "shapes", "generator"} - own.keys():
+        if {*SETTINGS, "base", "shapes", "generator"} - own.keys():
             raise InputError("this is no state of MultiPerturbationSAM: it does not say how weights were perturbed")
-        shapes = [[list(p.shape) for p in group["params"]] for group in self.param_groups]
-        if own["shapes"] != shapes:
+        if own["base"] != (base := type(self.base_optimizer).__name__):
+            raise InputError(f"the state is one around {own['base']}, here it is {base}")
+        if own["shapes"] != (shapes := self._shapes()):
             raise InputError(f"the state is one of other parameters: {_first_apart(own['shapes'], shapes)}")
+        if own["generator"].shape != self.generator.get_state().shape:
+            raise InputError(f"the state's random stream is one of another device than {self.generator.device}")
         self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != "sam"})
         for name in SETTINGS:
             setattr(self, name, own[name])
         self.generator.set_state(own["generator"].cpu())
         self._follow_base()
 
-
-class _Passes:
-    """Passes that see the same random numbers; the first alone moves running statistics."""
-
-    def __init__(self, closure: Closure, params: Sequence[Tensor]) -> None:
-        self.closure, self.params = closure, params
-        self.gpus = sorted({p.get_device() for p in params if p.is_cuda})
-        self.start = self._random()
-        self.after: list[Tensor] | None = None
-
-    def run(self) -> tuple[Tensor, Maybe]:
-        """Return loss and gradients at the weights of now; a parameter that the loss does not reach has None."""
-        first = self.after is None
-        self._set_random(self.start)
-        for p in self.params:
-            p.grad = None
-        with torch.enable_grad():
-            if first:
-                loss = self.closure()
-            else:
-                with _running_statistics_kept():
-                    loss = self.closure()
-        if first:
-            self.after = self._random()
-        if not torch.is_tensor(loss):
-            raise InputError(f"the closure must return the loss, a tensor, not {type(loss).__name__}")
-        gradients = [p.grad for p in self.params]
-        if any(g is not None and g.is_sparse for g in gradients):
-            raise InputError("perturbed gradients cannot be sparse: embeddings need sparse=False")
-        return loss.detach(), gradients
-
-    def end(self) -> None:
-        """Leave torch's random numbers as one pass would have."""
-        assert self.after is not None
-        self._set_random(self.after)
-
-    def _random(self) -> list[Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(i) for i in self.gpus)]
-
-    def _set_random(self, states: Sequence[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        for i, state in zip(self.gpus, states[1:], strict=True):
-            torch.cuda.set_rng_state(state, i)
+    def _shapes(self) -> list[list[list[int]]]:
+        return [[list(p.shape) for p in group["params"]] for group in self.base_optimizer.param_groups]
 
 
 class _RunningMean:
@@ -308,25 +282,6 @@ def _towards(mean: Tensor | None, g: Tensor | None, share: float) -> Tensor | No
     return mean + share * ((torch.zeros_like(mean) if g is None else g) - mean)
 
 
-@contextmanager
-def _running_statistics_kept() -> Iterator[None]:
-    """Put the buffers of every normalisation layer that is used meanwhile back as they were."""
-    kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
-
-    def keep(module: nn.Module, _inputs: Any) -> None:
-        if isinstance(module, _NormBase) and module.training and module not in kept:
-            kept[module] = [(buffer, buffer.clone()) for buffer in module.buffers(recurse=False)]
-
-    hook = register_module_forward_pre_hook(keep)
-    try:
-        yield
-    finally:
-        hook.remove()
-        with torch.no_grad():
-            for buffer, before in (pair for pairs in kept.values() for pair in pairs):
-                buffer.copy_(before)
-
-
 def _norm(parts: Sequence[Tensor | None]) -> Tensor:
     """Return the Euclidean norm of all parts together; 0 of nothing."""
     norms = [torch.linalg.vector_norm(part) for part in parts if part is not None]
@@ -342,16 +297,17 @@ def _check_range(name: str, value: float) -> None:
         raise InputError(f"{name} must be finite, 0 or more, not {value!r}")
 
 
-def _flat(params: Iterable[Any]) -> list[Tensor]:
-    """Return the tensors of parameters or of groups of them."""
+def _flat(params: Iterable[Any], base: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the tensors of parameters or of groups of them; only groups of the base optimizer have settings."""
     flat: list[Tensor] = []
     for item in params:
         if isinstance(item, dict):
-            if rest := sorted(item.keys() - {"params"}):
-                raise InputError(f"{', '.join(rest)} of a group belong into the base optimizer's groups")
-            flat += [item["params"]] if isinstance(item["params"], Tensor) else item["params"]
+            rest = sorted(item.keys() - {"params"})
+            if rest and not any(item is group for group in base.param_groups):
+                raise InputError(f"groups with their own {', '.join(rest)} must be given to the base optimizer")
+            flat += _flat([item["params"]] if isinstance(item["params"], Tensor) else item["params"], base)
         else:
-            flat.append(item)
+            flat.append(item[1] if isinstance(item, tuple) else item)  # of named_parameters()
     if not flat:
         raise InputError("params: there is nothing to optimize")
     return flat
