@@ -13,7 +13,9 @@ from typing import Any, Unpack
 
 from mddes.config_file import read_config, save_config
 from mddes.errors import InputError, look_up
+from mddes.hypertext import paragraphs, table
 from mddes.poison import Perturbation
+from mddes.poison.perturbation_file import as_rows
 from mddes.pools import device_of, make_pool
 from mddes.preparation import Prepared, at_a_time, prepare
 from mddes.report.scalars import scalars
@@ -70,6 +72,15 @@ class SearchResult:
     rows: list[Row]
     sentence: str
     accounts: Accounts
+
+    def __repr__(self) -> str:
+        return f"SearchResult({self.run_dir}: {self.sentence})"
+
+    def _repr_html_(self) -> str:
+        names = ("trained on", "clean test accuracy", "n")
+        rows = [dict(zip(names, (row.name, str(row), str(len(row.accuracies))), strict=True)) for row in self.rows]
+        told = [self.sentence, f"Folder: {self.run_dir}"]
+        return paragraphs(told) + table(rows) + table(as_rows(self.perturbation.change()), repr(self.perturbation))
 
     def sample(self, n: int, *, seed: int = 0) -> list[Perturbation]:
         """Draw n perturbations from the final distribution (the paper maximises over it, not over one poison).

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import lines
+from matplotlib.figure import Figure
 from test_transfer import config as transfer_config
 
 import mddes
@@ -18,6 +19,7 @@ from mddes.cli import main
 from mddes.pages import write_report
 from mddes.report import diagnostics
 from mddes.report.page import Code, Link, Page, Part, Picture, Section, Table, as_html, as_markdown
+from mddes.report.perturbation_map import perturbation_map
 from mddes.study import study
 
 EVIL = '<script>alert("1")</script>&"\'`|*'
@@ -117,7 +119,7 @@ def test_the_page_of_a_search(finished: Any, tmp_path: Path) -> None:
     headings = [t for t in ("Result", "The poison", "The search", "Method", "Settings", "Environment") if t in text]
     assert len(headings) == 6
     images = [attributes for tag, attributes in found.tags if tag == "img"]
-    assert len(images) == 5
+    assert len(images) == 6
     assert all(len(attributes["alt"] or "") > 20 for attributes in images)
     assert "sigma0" in text
 
@@ -221,3 +223,31 @@ def test_what_is_drawn_of_a_strategy_is_what_was_sampled(finished: Any) -> None:
     assert np.asarray(moved.lines[0].get_ydata())[1] == pytest.approx(distance)
     timeline = diagnostics.timeline(records)
     assert sum(len(bars.get_paths()) for bars in timeline.axes[0].collections) == len(records)
+
+
+def test_what_a_notebook_shows(finished: Any, tmp_path: Path) -> None:
+    shown = read_html(finished._repr_html_())
+    text = " ".join(shown.text)
+    assert finished.sentence in text
+    assert repr(finished.perturbation) in text
+    assert repr(finished) == f"SearchResult({finished.run_dir}: {finished.sentence})"
+    poison = mddes.load_poison("digits-np5")
+    rows = [tag for tag, _ in read_html(poison._repr_html_()).tags if tag == "tr"]
+    assert len(rows) == 11
+    found = study("transfer", transfer_config(tmp_path, poisons=("clean",)))
+    assert repr(found) == f"Findings(transfer, 1 rows, {found.run_dir})"
+    assert found.sentences == [] or found.sentences[0] in " ".join(read_html(found._repr_html_()).text)
+
+
+def test_a_perturbation_s_map_names_the_classes_at_their_pixels_on_a_given_axis() -> None:
+    poison = mddes.left_column(mddes.load_dataset("digits").train, pixels=1)
+    own = Figure().subplots()
+    figure = perturbation_map(poison, own)
+    assert figure is own.figure
+    labels = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in own.texts}
+    assert len(labels) == 10
+    for k in range(10):
+        assert labels[poison.rows[k, 0], poison.cols[k, 0]] == str(k)
+    (shades,) = (image.get_array() for image in own.images)
+    assert shades is not None
+    assert np.nansum(~np.isnan(np.ma.filled(shades, np.nan))) == 10

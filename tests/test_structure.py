@@ -16,7 +16,7 @@ MODULES = sorted((ROOT / "mddes").rglob("*.py"))
 
 # Imports point down; two places of one rank do not know each other.
 RANKS = {
-    **dict.fromkeys(("version", "errors", "seeding", "threads", "writing"), 0),
+    **dict.fromkeys(("version", "errors", "seeding", "threads", "writing", "hypertext"), 0),
     **dict.fromkeys(("user_code", "settings", "compute", "config_file"), 1),
     **dict.fromkeys(("data", "tasks"), 1),
     **dict.fromkeys(("optim", "models", "poison", "attacks", "pools"), 2),

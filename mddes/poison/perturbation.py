@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from mddes.data import ImageSet
 from mddes.errors import InputError, look_up
+from mddes.hypertext import table
 from mddes.poison.arrays import channels_first, check_labels
-from mddes.poison.perturbation_file import read, to_text
+from mddes.poison.perturbation_file import as_rows, read, to_text
 from mddes.writing import replace_file
 
 Pixels = NDArray[np.uint8]
@@ -108,6 +109,9 @@ class Perturbation:
 
     def __repr__(self) -> str:
         return f"Perturbation({self.pixels} pixels x {self.num_classes} classes, {self.mode}, {self.image_shape})"
+
+    def _repr_html_(self) -> str:
+        return table(as_rows(self.change()), repr(self))
 
     def check_fits(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
         """Raise an `InputError` unless the perturbation is made for such images and so many classes."""

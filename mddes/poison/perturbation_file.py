@@ -28,6 +28,22 @@ def to_text(change: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def as_rows(change: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a row of text for each class: where it writes, and what.
+
+    >>> as_rows({"rows": [[0, 2]], "cols": [[1, 3]], "values": [[[255], [7]]]})
+    [{'class': '0', 'row, column': '0, 1; 2, 3', 'value': '255; 7'}]
+    """
+    return [
+        {
+            "class": str(k),
+            "row, column": "; ".join(f"{row}, {col}" for row, col in zip(rows, cols, strict=True)),
+            "value": "; ".join(" ".join(map(str, value)) for value in values),
+        }
+        for k, (rows, cols, values) in enumerate(zip(change["rows"], change["cols"], change["values"], strict=True))
+    ]
+
+
 def read(path: str | Path, build: Callable[[dict[str, Any], dict[str, Any]], T]) -> T:
     """Return `build(change, provenance)` of a file.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,10 +15,9 @@ from mddes.tasks import Record
 WORKERS_SHOWN = 24
 
 
-def fitness_scatter(records: Sequence[Record]) -> Figure:
-    """Draw F_m against F_d of every candidate that was trained, shaded by generation."""
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-    ax = figure.subplots()
+def fitness_scatter(records: Sequence[Record], ax: Axes | None = None) -> Figure:
+    """Draw F_m against F_d of every candidate that was trained, shaded by generation; on `ax`, if one is given."""
+    ax = ax or Figure(figsize=(5.6, 4.2), layout="constrained").subplots()
     x = [record["domain_divergence"] for record in records]
     y = [record["semantic_mismatch"] for record in records]
     shade = [record["generation"] for record in records]
@@ -29,6 +29,8 @@ def fitness_scatter(records: Sequence[Record]) -> Figure:
     ax.set(xlabel="domain divergence $F_d$", ylabel="semantic mismatch $F_m$ (nats)")
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
+    figure = ax.figure
+    assert isinstance(figure, Figure)
     figure.colorbar(points, ax=ax, label="generation").ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -67,15 +69,14 @@ def strategy_diagnostics(generations: Path, records: Sequence[Record]) -> Figure
     return figure
 
 
-def timeline(records: Sequence[Record]) -> Figure:
-    """Draw when each worker trained: a bar for each training, hatched where it failed."""
+def timeline(records: Sequence[Record], ax: Axes | None = None) -> Figure:
+    """Draw when each worker trained: a bar for each training, hatched where it failed; on `ax`, if one is given."""
     workers = sorted({str(record["worker"]) for record in records})
     shown = workers[:WORKERS_SHOWN]
     start = min(record["began"] for record in records)
     length = max(record["began"] + record["seconds"] for record in records) - start
     unit, name = (3600.0, "hours") if length > 7200 else (60.0, "minutes") if length > 120 else (1.0, "seconds")
-    figure = Figure(figsize=(8, 1.2 + 0.28 * len(shown)), layout="constrained")
-    ax = figure.subplots()
+    ax = ax or Figure(figsize=(8, 1.2 + 0.28 * len(shown)), layout="constrained").subplots()
     for line, worker in enumerate(shown):
         own = [record for record in records if str(record["worker"]) == worker]
         for status, tone, hatch in (("done", "0.55", ""), ("failed", "white", "////")):
@@ -86,4 +87,6 @@ def timeline(records: Sequence[Record]) -> Figure:
     ax.set(xlabel=f"{name} since the first training began", ylim=(-0.6, len(shown) - 0.4))
     ax.set_title(f"{len(records)} trainings on {len(workers)} worker(s){more}", fontsize=9)
     ax.invert_yaxis()
+    figure = ax.figure
+    assert isinstance(figure, Figure)
     return figure

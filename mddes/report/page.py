@@ -7,10 +7,11 @@ nothing is lost without it.
 
 import base64
 import dataclasses
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+
+from mddes.hypertext import escape, table
 
 STYLE, SCRIPT = (files("mddes.report").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -86,45 +87,40 @@ def with_footer(page: Page, footer: str) -> Page:
 
 def as_html(page: Page) -> str:
     """Return one self-contained HTML file."""
-    t = html.escape
     out = [
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{t(page.title)}</title>',
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(page.title)}</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{t(POLICY)}">',
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">',
         '<link rel="icon" href="data:,">',
         f"<style>{STYLE}</style></head><body><main>",
-        *(f'<p class="banner" role="alert">{t(text)}</p>' for text in page.banner),
-        f"<h1>{t(page.title)}</h1>",
-        *(f'<p class="answer">{t(text)}</p>' for text in page.answer),
+        *(f'<p class="banner" role="alert">{escape(text)}</p>' for text in page.banner),
+        f"<h1>{escape(page.title)}</h1>",
+        *(f'<p class="answer">{escape(text)}</p>' for text in page.answer),
         _html(page.key) if page.key else "",
     ]
     for section in page.sections:
-        out += [f"<section><h2>{t(section.title)}</h2>", *(_html(part) for part in section.parts), "</section>"]
-    out += [f"</main><footer>{t(page.footer)}</footer>", f"<script>{SCRIPT}</script></body></html>\n"]
+        out += [f"<section><h2>{escape(section.title)}</h2>", *(_html(part) for part in section.parts), "</section>"]
+    out += [f"</main><footer>{escape(page.footer)}</footer>", f"<script>{SCRIPT}</script></body></html>\n"]
     return "\n".join(out)
 
 
 def _html(part: Part) -> str:
-    t = html.escape
     if isinstance(part, str):
-        return f"<p>{t(part)}</p>"
+        return f"<p>{escape(part)}</p>"
     if isinstance(part, Code):
-        return f"<pre><code>{t(part.text)}</code></pre>"
+        return f"<pre><code>{escape(part.text)}</code></pre>"
     if isinstance(part, Link):
-        items = "".join(f'<li><a href="{t(place)}">{t(text)}</a></li>' for text, place in part.places)
+        items = "".join(f'<li><a href="{escape(place)}">{escape(text)}</a></li>' for text, place in part.places)
         return f"<ul>{items}</ul>"
     if isinstance(part, Picture):
         data = base64.b64encode(part.png).decode()
-        caption = f"<figcaption>{t(part.caption)}</figcaption>" if part.caption else ""
-        image = f'<img alt="{t(part.alternative)}" src="data:image/png;base64,{data}">'
+        caption = f"<figcaption>{escape(part.caption)}</figcaption>" if part.caption else ""
+        image = f'<img alt="{escape(part.alternative)}" src="data:image/png;base64,{data}">'
         return f"<figure>{image}{caption}</figure>"
     if not part.rows:
         return ""
-    caption = f"<caption>{t(part.caption)}</caption>" if part.caption else ""
-    head = "".join(f'<th scope="col">{t(name)}</th>' for name in part.rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{t(cell)}</td>" for cell in row.values()) + "</tr>" for row in part.rows)
-    table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{t(part.caption or "table")}">{table}</div>'
+    label = escape(part.caption or "table")
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{label}">{table(part.rows, part.caption)}</div>'
 
 
 def as_markdown(page: Page) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mddes.poison import Perturbation
+from mddes.poison.perturbation_file import as_rows
 from mddes.report import diagnostics
 from mddes.report.figures import DPI, learning_curve
 from mddes.report.page import Code, Page, Part, Picture, Section, Table
+from mddes.report.perturbation_map import perturbation_map
 from mddes.tasks import Record
 from mddes.tasks.run_folder import read_json
 
@@ -112,17 +114,11 @@ def _result(summary: Mapping[str, Any]) -> list[Part]:
 def _poison(perturbation: Perturbation | None) -> list[Part]:
     if perturbation is None:
         return []
-    places = zip(perturbation.rows.tolist(), perturbation.cols.tolist(), strict=True)
-    rows = [
-        {
-            "class": str(k),
-            "row, column": "; ".join(f"{row}, {col}" for row, col in zip(*place, strict=True)),
-            "value": "; ".join(" ".join(map(str, value)) for value in perturbation.values[k].tolist()),
-        }
-        for k, place in enumerate(places)
-    ]
     how = "set to" if perturbation.mode == "set" else "added to, and clipped to 0 .. 255"
-    return [Table(rows, f"Row and column count from 0, top left; the pixel is {how} the value (8 bit, each channel).")]
+    told = as_rows(perturbation.change())
+    table = Table(told, f"Row and column count from 0, top left; the pixel is {how} the value (8 bit, each channel).")
+    shown = "A grid of the image's size, with the number of each class at its pixels, shaded by value."
+    return [table, picture(perturbation_map(perturbation), shown, "Where each class is written.")]
 
 
 def _curves(folder: Path, config: Mapping[str, Any], records: Sequence[Record]) -> list[Part]:

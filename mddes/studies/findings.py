@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mddes.hypertext import paragraphs, table
 from mddes.studies.statistics import Summary
 from mddes.tasks.run_folder import write_json
 from mddes.writing import replace_file
@@ -40,6 +41,13 @@ class Findings:
     def protocol_hash(self) -> str:
         """The first 12 digits of the protocol's SHA-256: results of another are never ranked together."""
         return hashlib.sha256(json.dumps(self.protocol, sort_keys=True).encode()).hexdigest()[:12]
+
+    def __repr__(self) -> str:
+        return f"Findings({self.study}, {len(self.rows)} rows, {self.run_dir})"
+
+    def _repr_html_(self) -> str:
+        tables = "".join(table(rows, title) for title, rows in self.tables.items())
+        return paragraphs([*self.sentences, f"Folder: {self.run_dir}; protocol {self.protocol_hash}."]) + tables
 
     def save(self, folder: Path) -> None:
         """Write results.json, table.md and rows.csv."""
