@@ -85,7 +85,7 @@ def test_tables_figures_and_sentences(finished: Findings) -> None:
     with_defence, by_share = finished.tables.values()
     assert [row["defense"] for row in with_defence] == ["none", "cutout", "median", "adversarial"]
     assert [row["share"] for row in by_share] == ["0 %", "50 %", "100 %"]
-    names = {path.name for path in (finished.run_dir / "figures").iterdir()}
+    names = {path.name for path in (finished.run_dir / "figures").glob("*.png")}
     assert names == {"defenses-graynet.png", "shares-graynet.png"}
 
 

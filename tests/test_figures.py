@@ -107,6 +107,11 @@ def test_any_class_name_can_be_drawn(tmp_path: Path) -> None:
     names = [r"$\frac{1}{$", "very long, and with an escape \x1b[31m"]
     figure = poison_examples(images, uniform(images, pixels=1, seed=0), names)
     save(figure, tmp_path / "p.png")
+    vectors = (tmp_path / "p.svg").read_bytes()
+    assert b"<svg" in vectors
+    assert b"\x1b" not in vectors
+    save(figure, tmp_path / "p.png")
+    assert (tmp_path / "p.svg").read_bytes() == vectors
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert titles == [r"$\frac{1}{$", "very long, …"]
 

@@ -188,7 +188,7 @@ def test_rows_figures_and_tables(finished: Findings) -> None:
     test = mddes.load_dataset("digits").test
     assert singles[0]["picture"] == test.images[3].tolist()
     assert singles[0]["class"] == test.labels[3]
-    assert {path.name for path in (finished.run_dir / "figures").iterdir()} == {
+    assert {path.name for path in (finished.run_dir / "figures").glob("*.png")} == {
         "gradcam-uniform-np2-graynet.png",
         "gradcam-digits-np2-np2-graynet.png",
         "gradcam-singles-uniform-np2-graynet.png",

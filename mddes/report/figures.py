@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -82,8 +83,10 @@ def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: S
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure; its ending names the format."""
+    """Write a figure as PNG, and beside it as SVG, which any size can be made of; the same numbers, the same bytes."""
     figure.savefig(path, dpi=DPI)
+    with rc_context({"svg.hashsalt": "mddes"}):
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def _curve(ax: Axes, rows: Sequence[dict[str, str]], name: str) -> None:
