@@ -130,7 +130,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "measure_size": 256,
         "surface": 9,
     },
-    # Fig. 4: SGD and Adam on every image; the paper names no learning rates, no network and no grid (readings 18, 19).
+    # Fig. 4: SGD and Adam on every image; the paper names no learning rates, no network and no grid.
     "paper": {
         "dataset": "mnist",
         "poisons": ("clean", "uniform", "one-pixel-shortcut", "mdd-es"),
