@@ -331,7 +331,7 @@ def test_tables_sentences_and_figures(finished: Findings) -> None:
     assert len(comparisons) == 2 * 6
     assert len(finished.sentences) == 2
     assert finished.sentences[0].startswith("digits, graynet-bn, clean: is the sgd solution sharper than the adam one?")
-    names = {path.name for path in (finished.run_dir / "figures").iterdir()}
+    names = {path.name for path in (finished.run_dir / "figures").glob("*.png")}
     assert names == {"line-graynet-bn.png", "around-graynet-bn.png"}
 
 
