@@ -12,6 +12,7 @@ Importing this imports neither ray nor matplotlib.
 """
 
 from mddes import attacks as attacks
+from mddes import measures as measures
 from mddes import optim as optim
 from mddes.api import SearchResult, resume, search
 from mddes.data import Dataset, ImageSet, load_dataset

@@ -21,7 +21,7 @@ from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
 from mddes.preparation import absolute, located
 from mddes.search.progress import Progress
-from mddes.studies import defenses, gradcam, learning_curve, optimizers, transfer
+from mddes.studies import defenses, gradcam, interpolation, learning_curve, optimizers, transfer
 from mddes.studies.bench import STANDING, Bench
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
@@ -30,6 +30,7 @@ from mddes.tasks import Ledger
 from mddes.tasks.run_folder import create, lease, read_json, save_environment, write_json
 from mddes.tasks.task import PROTOCOL
 from mddes.threads import one_thread
+from mddes.training import Recipe
 from mddes.training.trial import try_out
 from mddes.user_code import is_own, pin
 
@@ -82,6 +83,12 @@ STUDIES = {
         optimizers, optimizers.OptimizersConfig, optimizers.run_optimizers, "optimizers:optimizers_figures"
     ),
     "gradcam": _study(gradcam, gradcam.GradcamConfig, gradcam.run_gradcam, "gradcam:gradcam_figures"),
+    "interpolation": _study(
+        interpolation,
+        interpolation.InterpolationConfig,
+        interpolation.run_interpolation,
+        "interpolation:interpolation_figures",
+    ),
 }
 
 
@@ -187,7 +194,7 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
         changes["poisons"] = tuple(absolute(name) if Path(name).is_file() else name for name in config.poisons)
     changes |= _pinned(config)
     config = dataclasses.replace(config, **changes)
-    recipes = optimizers.recipes(config, dataset) if hasattr(config, "optimizers") else [recipe_for(config, dataset)]
+    recipes = _recipes(config, dataset)
     for model in resolve_models(config.models, dataset.train.shape[0]):
         for recipe in recipes:
             if is_own(model) or is_own(recipe.optimizer):
@@ -195,10 +202,18 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
     return config, dataset
 
 
+def _recipes(config: Any, dataset: Dataset) -> list[Recipe]:
+    if hasattr(config, "optimizers"):
+        return optimizers.recipes(config, dataset)
+    if isinstance(config, interpolation.InterpolationConfig):
+        return config.recipes(dataset)
+    return [recipe_for(config, dataset)]
+
+
 def _pinned(config: Any) -> dict[str, Any]:
     """Return the names of a user's own networks and optimizers with the digests of their files."""
     changes: dict[str, Any] = {}
-    for what, setting in (("model", "models"), ("optimizer", "optimizers")):
+    for what, setting in (("model", "models"), ("optimizer", "optimizers"), ("optimizer", "pair")):
         names = getattr(config, setting, None)
         if names is not None:
             changes[setting] = tuple(pin(what, name) if is_own(name) else name for name in names)

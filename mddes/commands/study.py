@@ -18,6 +18,7 @@ from mddes.errors import InputError, look_up
 from mddes.studies.defenses import DefendedPoisons
 from mddes.studies.findings import Findings
 from mddes.studies.gradcam import LookedAtPoisons
+from mddes.studies.interpolation import InterpolatedPair
 from mddes.studies.learning_curve import SearchedRun
 from mddes.studies.optimizers import SweptOptimizers
 from mddes.studies.settings import NetworkSettings, PoisonSettings, StudyData, VictimSettings
@@ -118,12 +119,28 @@ class GradcamCommand(StudyCommand):
     poison: OmitArgPrefixes[LookedAtPoisons]
 
 
+@dataclass(frozen=True, kw_only=True)
+class InterpolationCommand(AnyStudyCommand):
+    """Which solution is sharper? Loss and accuracy on the line between two optimizers' solutions, and around both.
+
+    Both train from the same initial weights on the same batches. Along the line w_a = (1 - a) w_0 + a w_1: training and
+    test loss and accuracy, BatchNorm recalibrated and raw, the barrier. At both ends: top Hessian eigenvalue, trace,
+    average-case sharpness, and slices of the loss in random directions scaled to the filters.
+
+    Example: mddes study interpolation --dataset mnist --train-size 10000 --poisons clean uniform mnist-np1 --seeds 5
+    """
+
+    poison: OmitArgPrefixes[InterpolatedPair]
+    victims: OmitArgPrefixes[NetworkSettings]
+
+
 COMMANDS: dict[str, type[Any]] = {
     "transfer": TransferCommand,
     "defenses": DefensesCommand,
     "learning-curve": LearningCurveCommand,
     "optimizers": OptimizersCommand,
     "gradcam": GradcamCommand,
+    "interpolation": InterpolationCommand,
 }
 
 

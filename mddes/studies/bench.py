@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mddes.data import Dataset, ImageSet, shared_arrays
 from mddes.errors import InputError, RunStopped
 from mddes.search.progress import Progress
@@ -19,6 +21,14 @@ from mddes.tasks.task import Shared
 from mddes.training import Recipe
 
 TASK = "mddes.training.victim:train_and_test"
+# What is read from every victim's record.
+WANTED: dict[str, Any] = {
+    "clean_test_accuracy": float,
+    "poisoned_train_accuracy": float,
+    "poisoned_train_loss": float,
+    "clean_test_accuracy_per_class": list,
+    "pixel_follow_rate": float | None,
+}
 STANDING = "standing.json"  # the keys of the trainings that the study wants, and whether it has them
 
 
@@ -63,12 +73,20 @@ class Bench:
             RunStopped: all of them failed.
             InputError: the ledger is damaged.
         """
-        shared = shared_arrays(train=self.dataset.train, test=self.dataset.test)
-        shared |= {name: images.images for name, images in self.images.items()}
-        digest = self.dataset.train.digest() + self.dataset.test.digest()
-        records = self.run([self._task(victim, digest) for victim in victims], shared)
-        _check(self.ledger.path, records)
+        digest = self.digest()
+        records = self.run([self._task(victim, digest) for victim in victims], self.shared())
+        check_records(self.ledger.path, records, WANTED)
         return records
+
+    def shared(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that tasks read: train and test images and labels, and other training sets by name."""
+        parts = shared_arrays(train=self.dataset.train, test=self.dataset.test)
+        return parts | {name: images.images for name, images in self.images.items()}
+
+    def digest(self, images: str | None = None) -> str:
+        """Return what identifies those arrays, for a task that names other training images or none."""
+        own = self.dataset.train.digest() + self.dataset.test.digest()
+        return own + (self.images[images].digest() if images else "")
 
     def run(self, tasks: Sequence[Task], shared: Shared) -> list[Record]:
         """Return a record for each task, in order, from the ledger or computed now.
@@ -108,7 +126,7 @@ class Bench:
             **victim.more,
         }
         if name := victim.more.get("images"):
-            digest += self.images[name].digest()
+            digest = self.digest(name)
         return Task(TASK, spec, digest, {**victim.labels, "seed": victim.seed, "perturbation": victim.perturbation})
 
 
@@ -120,19 +138,12 @@ def failures(records: Sequence[Record]) -> list[str]:
     return [f"{len(reasons)} of {len(records)} trainings failed and are missing above; the first of: {reasons[0]}."]
 
 
-def _check(path: Path, records: Sequence[Record]) -> None:
-    """Check that what will be read from the records is there.
+def check_records(path: Path, records: Sequence[Record], wanted: Mapping[str, Any]) -> None:
+    """Check that what will be read from the records is there: fields of these types.
 
     Raises:
         InputError: it is not.
     """
-    wanted = {
-        "clean_test_accuracy": float,
-        "poisoned_train_accuracy": float,
-        "poisoned_train_loss": float,
-        "clean_test_accuracy_per_class": list,
-        "pixel_follow_rate": float | None,
-    }
     for record in records:
         for name, kind in wanted.items():
             if record["status"] == "done" and not (name in record and isinstance(record[name], kind)):

@@ -133,11 +133,11 @@ def victims_a_model(config: OptimizersConfig, _dataset: Dataset) -> tuple[int, i
     count = cost = 0
     for name in config.optimizers:
         victims = rows * (config.sweep_seeds * len(sweep_of(config, name)) + 2 * config.seeds)
-        count, cost = count + victims, cost + victims * _passes(name)
+        count, cost = count + victims, cost + victims * passes(name)
     return count, cost
 
 
-def _passes(optimizer: str) -> int:
+def passes(optimizer: str) -> int:
     """Return how many forward and backward passes a step takes."""
     sam = None if is_own(optimizer) else OPTIMIZERS[optimizer].sam
     if sam is None:
