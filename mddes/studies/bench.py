@@ -20,6 +20,13 @@ from mddes.training import Recipe
 
 TASK = "mddes.training.victim:train_and_test"
 STANDING = "standing.json"  # the keys of the trainings that the study wants, and whether it has them
+VICTIM = {
+    "clean_test_accuracy": float,
+    "poisoned_train_accuracy": float,
+    "poisoned_train_loss": float,
+    "clean_test_accuracy_per_class": list,
+    "pixel_follow_rate": float | None,
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Bench:
         shared |= {name: images.images for name, images in self.images.items()}
         digest = self.dataset.train.digest() + self.dataset.test.digest()
         records = self.run([self._task(victim, digest) for victim in victims], shared)
-        _check(self.ledger.path, records)
+        check_records(self.ledger.path, records, VICTIM)
         return records
 
     def run(self, tasks: Sequence[Task], shared: Shared) -> list[Record]:
@@ -120,19 +127,12 @@ def failures(records: Sequence[Record]) -> list[str]:
     return [f"{len(reasons)} of {len(records)} trainings failed and are missing above; the first of: {reasons[0]}."]
 
 
-def _check(path: Path, records: Sequence[Record]) -> None:
-    """Check that what will be read from the records is there.
+def check_records(path: Path, records: Sequence[Record], wanted: Mapping[str, Any]) -> None:
+    """Check that what will be read from the records is there, by name and type.
 
     Raises:
         InputError: it is not.
     """
-    wanted = {
-        "clean_test_accuracy": float,
-        "poisoned_train_accuracy": float,
-        "poisoned_train_loss": float,
-        "clean_test_accuracy_per_class": list,
-        "pixel_follow_rate": float | None,
-    }
     for record in records:
         for name, kind in wanted.items():
             if record["status"] == "done" and not (name in record and isinstance(record[name], kind)):
