@@ -1,5 +1,6 @@
 """The study of multi-perturbation SAM: its trainings, its statistics, and how it is continued."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ from mddes.data import shared_arrays
 from mddes.seeding import derive, torch_generator
 from mddes.studies.findings import Findings
 from mddes.studies.sam import METHODS, SamConfig, named
-from mddes.studies.sam_claims import HIERARCHY, PUBLISHED
+from mddes.studies.sam_claims import HIERARCHY, PUBLISHED, Runs, _in_fives, comparisons_of, method_row
+from mddes.studies.sam_tables import sentences
 from mddes.studies.statistics import compare_pairs, compare_spreads, detectable_effect, holm, summarise, welch
 from mddes.study import resume_study, study
 from mddes.training import tabular
@@ -278,9 +280,55 @@ def test_comparisons_are_the_paper_s_claims_paired_and_corrected_by_kind(finishe
         assert {str(i): row["p_holm"] for i, row in enumerate(kind) if row["p"] is not None} == corrected
 
 
-def test_groups_of_five_are_judged_as_the_paper_judged_its_own() -> None:
-    from mddes.studies.sam_claims import _in_fives
+def made(method: str, accuracies: list[float | None], worker: str = "a", each: float = 1.0) -> Runs:
+    """Runs with these test accuracies, None for one that failed."""
+    runs = Runs("made", method, severities=(0.5,))
+    for run, accuracy in enumerate(accuracies):
+        numbers = {"test_accuracy": accuracy, "train_accuracy": 1.0, "generalization_gap": 0.5, "kept_epoch": 2}
+        more = {"epochs": 4, "steps": 8, "passes": 16, "seconds": 4 * each, "worker": worker}
+        done = {"status": "done", **numbers, **more, "shifted_accuracy": [accuracy]}
+        runs.add(run, {"status": "failed"} if accuracy is None else done)
+    return runs
 
+
+def test_runs_that_failed_are_missing_from_both_sides_of_a_pair() -> None:
+    sam, adaptive = made("sam", [0.5, None, 0.7, 0.9]), made("mp-sam-adaptive/5", [0.6, 0.1, None, 0.8])
+    row = next(row for row in comparisons_of([sam, adaptive]) if row["measure"] == "test_accuracy")
+    assert (row["n"], row["difference"]) == (2, pytest.approx(0.0))
+    assert row["p"] == compare_pairs([0.6, 0.8], [0.5, 0.9]).p
+    nothing = made("mp-sam-adaptive/5", [None, None])
+    assert comparisons_of([sam, nothing]) == []
+    found = method_row(nothing, sam)
+    assert (found["n"], found["failed"], found["test_accuracy_mean"], found["seconds_ratio"]) == (0, 2, None, None)
+
+
+def test_times_are_ratios_within_one_process() -> None:
+    plain = made("momentum", [0.5, 0.5], each=0.5)
+    row = method_row(made("sam", [0.5, 0.5], each=1.5), plain)
+    assert (row["seconds_per_epoch"], row["seconds_ratio"], row["passes_per_step"]) == (1.5, 3.0, 2.0)
+    assert method_row(made("sam", [0.5], worker="b"), plain)["seconds_ratio"] is None
+
+
+def test_sentences_call_a_claim_what_the_test_does() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(0.9, 0.01, 30)
+    names = ("momentum", "sam", "mp-sam-random/3", "mp-sam-mixed/5", "mp-sam-adaptive/5")
+    offsets = (0.0, 0.05, 0.05, 0.0, 0.0)
+    groups = [
+        made(name, [float(v) for v in values + off + random.normal(0, 1e-3, 30)])
+        for name, off in zip(names, offsets, strict=True)
+    ]
+    rows = [method_row(runs, groups[0]) for runs in groups]
+    said = " ".join(sentences(groups, rows, comparisons_of(groups)))
+    assert re.search(r"made, sam above momentum: holds; \+[45]\.\d\d points", said)
+    assert "made, mp-sam-random/3 above sam: open; " in said
+    assert "made, mp-sam-mixed/5 above mp-sam-random/3: contradicted; -" in said
+    assert "of 6 groups of five runs 6 would call it significant" in said
+    assert "mp-sam-adaptive/5 above sam: contradicted" in said
+    assert "the paper's +1.10 lies outside" in said
+
+
+def test_groups_of_five_are_judged_as_the_paper_judged_its_own() -> None:
     random = np.random.default_rng(3)
     second = dict(enumerate(random.normal(0, 1, 17)))
     first = {run: value + (3 if run < 5 else -3 if run < 10 else 0.01) for run, value in second.items()}

@@ -122,9 +122,7 @@ def comparisons_of(groups: Sequence[Runs]) -> list[Row]:
         own = [runs for runs in groups if runs.problem == problem]
         rows += [_compared(a, b, "test_accuracy") for a, b in _claimed(own)]
         for severity in own[0].severities:
-            rows += [
-                _compared(a, b, shifted(severity)) for a in own for b in own if (a.name, b.name) in SHIFTED and a.done
-            ]
+            rows += [_compared(a, b, shifted(severity)) for a in own for b in own if (a.name, b.name) in SHIFTED]
     rows = [row for row in rows if row["n"]]
     for clean in (True, False):
         kind = {str(i): row for i, row in enumerate(rows) if (row["measure"] == "test_accuracy") == clean}

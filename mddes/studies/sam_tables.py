@@ -47,7 +47,7 @@ def _percent(mean: float | None, std: float | None = None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.2f}"
+    return "" if value is None else f"{round(100 * value, 2) + 0.0:+.2f}"  # no -0.00
 
 
 def _p(value: float | None) -> str:
