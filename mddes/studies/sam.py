@@ -244,7 +244,10 @@ def run_sam(bench: Bench, config: SamConfig) -> Findings:
     for task, record in zip(tasks, records, strict=True):
         key = (task.labels["problem"], task.labels["method"])
         groups.setdefault(key, Runs(*key, severities=config.severities)).add(task.labels["run"], record)
-    rows = [method_row(runs, groups.get((runs.problem, "momentum"))) for runs in groups.values()]
+    rows = [
+        method_row(runs, [groups[key] for name in ("momentum", "sam") if (key := (runs.problem, name)) in groups])
+        for runs in groups.values()
+    ]
     compared = comparisons_of(list(groups.values()))
     return Findings(
         study="sam",

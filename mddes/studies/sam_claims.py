@@ -76,8 +76,8 @@ def shifted(severity: float) -> str:
     return f"shifted_accuracy_{severity:g}"
 
 
-def method_row(runs: Runs, plain: Runs | None) -> Row:
-    """Return the numbers of a method on a problem; its time is that over `plain`'s of the same run and process."""
+def method_row(runs: Runs, rivals: Sequence[Runs]) -> Row:
+    """Return the numbers of a method on a problem; its time is also told over that of each rival."""
     accuracies = runs.values("test_accuracy")
     row: Row = {"kind": "method", "problem": runs.problem, "method": runs.method, "failed": runs.failed}
     row["n"] = len(accuracies)
@@ -95,24 +95,23 @@ def method_row(runs: Runs, plain: Runs | None) -> Row:
     row["epochs"] = median(r["epochs"] for r in done) if done else None
     row["kept_epoch"] = median(r["kept_epoch"] for r in done) if done else None
     row["passes_per_step"] = next((r["passes"] / r["steps"] for r in done), None)
-    return row | _times(runs, plain) | {"accuracies": [*accuracies.values()]}
+    return row | _times(runs, rivals) | {"accuracies": [*accuracies.values()]}
 
 
-def _times(runs: Runs, plain: Runs | None) -> Row:
-    """Return the seconds of an epoch, and the ratio to plain's in the same run, by the same worker: medians, range."""
+def _times(runs: Runs, rivals: Sequence[Runs]) -> Row:
+    """Return the seconds of an epoch, and their ratio to each rival's in the same run and process: median, range."""
 
     def of(record: Record) -> float:
         return float(record["seconds"]) / float(record["epochs"])
 
-    there = plain.done if plain else {}
-    pairs = [(own, there[run]) for run, own in runs.done.items() if run in there]
-    ratios = [of(own) / of(other) for own, other in pairs if own["worker"] == other["worker"] and of(other) > 0]
-    return {
-        "seconds_per_epoch": median(map(of, runs.done.values())) if runs.done else None,
-        "seconds_ratio": median(ratios) if ratios else None,
-        "seconds_ratio_least": min(ratios, default=None),
-        "seconds_ratio_most": max(ratios, default=None),
-    }
+    row: Row = {"seconds_per_epoch": median(map(of, runs.done.values())) if runs.done else None}
+    for rival in rivals:
+        pairs = [(own, rival.done[run]) for run, own in runs.done.items() if run in rival.done]
+        ratios = [of(own) / of(other) for own, other in pairs if own["worker"] == other["worker"] and of(other) > 0]
+        row[f"seconds_over_{rival.name}"] = median(ratios) if ratios else None
+        row[f"seconds_over_{rival.name}_least"] = min(ratios, default=None)
+        row[f"seconds_over_{rival.name}_most"] = max(ratios, default=None)
+    return row
 
 
 def comparisons_of(groups: Sequence[Runs]) -> list[Row]:

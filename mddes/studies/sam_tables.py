@@ -100,22 +100,27 @@ def _shift(row: Row, severities: Sequence[float]) -> dict[str, str]:
 
 
 def _cost(row: Row) -> dict[str, str]:
-    ratio = ""
-    if row["seconds_ratio"] is not None:
-        ratio = f"{row['seconds_ratio']:.1f} ({row['seconds_ratio_least']:.1f} to {row['seconds_ratio_most']:.1f})"
     passes = row["passes_per_step"]
     return {
         "problem": row["problem"],
         "method": row["method"],
         "passes a step": "" if passes is None else f"{passes:g}",
-        "time of an epoch over momentum's (median, range)": ratio,
+        "time of an epoch over momentum's (median, range)": _ratio(row, "seconds_over_momentum"),
+        "over sam's": _ratio(row, "seconds_over_sam"),
         "epochs (median)": "" if row["epochs"] is None else f"{row['epochs']:g}",
     }
 
 
+def _ratio(row: Row, name: str) -> str:
+    if row.get(name) is None:
+        return ""
+    return f"{row[name]:.1f} ({row[f'{name}_least']:.1f} to {row[f'{name}_most']:.1f})"
+
+
 def sentences(groups: Sequence[Runs], rows: Sequence[Row], compared: Sequence[Row]) -> list[str]:
     """Return, for each claim of the paper, whether it holds here, with the numbers."""
-    said = [_published()]
+    said = [_steps([row for row in compared if row["problem"] == p]) for p in dict.fromkeys(r["problem"] for r in rows)]
+    said = [sentence for sentence in said if sentence] + [_published()]
     for problem in dict.fromkeys(row["problem"] for row in rows):
         own = [row for row in compared if row["problem"] == problem]
         clean = [row for row in own if row["measure"] == "test_accuracy"]
@@ -124,6 +129,25 @@ def sentences(groups: Sequence[Runs], rows: Sequence[Row], compared: Sequence[Ro
         said += _variance(clean)
         said += _robustness([row for row in own if row["measure"] != "test_accuracy"])
     return said + _passes(rows)
+
+
+def _steps(own: Sequence[Row]) -> str:
+    """Return the paper's order, step by step, in one sentence."""
+    clean = [row for row in own if row["measure"] == "test_accuracy"]
+    rank = {name: i for i, name in enumerate(HIERARCHY)}
+    steps = [row for row in clean if rank.get(_bare(row["first"]), 0) - rank[_bare(row["second"])] == 1]
+    if not steps:
+        return ""
+    words = [
+        f"{row['first']} above {row['second']} {standing(row['difference'], row['p_holm'])} "
+        f"({_points(row['difference'])} points)"
+        for row in steps
+    ]
+    return f"{own[0]['problem']}, the paper's order step by step: {', '.join(words)} (n = {steps[0]['n']} pairs)."
+
+
+def _bare(method: str) -> str:
+    return method.partition("/")[0]
 
 
 def _published() -> str:
@@ -140,7 +164,7 @@ def _claim(row: Row) -> str:
     text += (
         f"{_points(row['difference'])} points, 95 % interval {_points(row['low'])} to {_points(row['high'])}, {told}"
     )
-    name, rival = row["first"].partition("/")[0], row["second"]
+    name, rival = _bare(row["first"]), row["second"]
     if rival == "sam" and name in PUBLISHED:
         published = (PUBLISHED[name].mean - PUBLISHED["sam"].mean) / 100
         inside = "inside" if row["low"] <= published <= row["high"] else "outside"
