@@ -21,7 +21,7 @@ from mddes.errors import InputError, look_up
 from mddes.pools import check_place, device_of, make_pool
 from mddes.preparation import absolute, located
 from mddes.search.progress import Progress
-from mddes.studies import defenses, gradcam, interpolation, learning_curve, optimizers, transfer
+from mddes.studies import defenses, gradcam, interpolation, learning_curve, optimizers, sam, transfer
 from mddes.studies.bench import STANDING, Bench
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import check_poisons
@@ -41,7 +41,7 @@ CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
 EXTENT = (
     *("models", "poisons", "pixels", "seeds", "searches", "generations"),
-    *("defenses", "shares", "candidates", "optimizers", "reference"),
+    *("defenses", "shares", "candidates", "optimizers", "reference", "methods", "problems"),
 )
 CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 LARGER_ONLY = ("seeds", "searches", "generations", "candidates")
@@ -57,6 +57,7 @@ class Study:
         run: carries it out on a bench.
         count: victims of each kind of network, and how many plain trainings they cost.
         figures: "module:function" of `mddes.report`, from its rows to figures by file name (imported to be drawn).
+        costs: of a study of other trainings than victims': how many of each kind, and the seconds of one at most.
     """
 
     config: type[Any]
@@ -64,6 +65,7 @@ class Study:
     run: Callable[[Bench, Any], Findings]
     count: Callable[[Any, Dataset], tuple[int, int]]
     figures: str
+    costs: Callable[[Any, Dataset], Mapping[str, tuple[int, float]]] | None = None
 
 
 def _study(module: Any, config: type[Any], run: Callable[[Bench, Any], Findings], figures: str) -> Study:
@@ -89,6 +91,7 @@ STUDIES = {
         interpolation.run_interpolation,
         "interpolation:interpolation_figures",
     ),
+    "sam": Study(sam.SamConfig, sam.PRESETS, sam.run_sam, sam.trainings, "sam:sam_figures", sam.costs),
 }
 
 
@@ -184,7 +187,6 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
     if isinstance(config, learning_curve.LearningCurveConfig):
         config = learning_curve.of_search(config)
     assert isinstance(config, StudyData)
-    assert isinstance(config, NetworkSettings)
     assert isinstance(config, ComputeSettings)
     changes = located(config.dataset, config.data_dir, config.ray_address)
     dataset = load_dataset(config.dataset, data_dir=changes["data_dir"], train_size=config.train_size)
@@ -194,6 +196,8 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
         changes["poisons"] = tuple(absolute(name) if Path(name).is_file() else name for name in config.poisons)
     changes |= _pinned(config)
     config = dataclasses.replace(config, **changes)
+    if isinstance(config, sam.SamConfig):
+        return config, dataset
     recipes = _recipes(config, dataset)
     for model in resolve_models(config.models, dataset.train.shape[0]):
         for recipe in recipes:
@@ -224,7 +228,12 @@ def _pinned(config: Any) -> dict[str, Any]:
 
 def _at_a_time(config: Any) -> int:
     """Return about how many trainings a study has at a time; more workers would be of no use."""
-    parts = (config.models, getattr(config, "poisons", ()), getattr(config, "pixels", ()))
+    parts = (
+        getattr(config, "models", ()),
+        getattr(config, "methods", ()),
+        getattr(config, "poisons", ()),
+        getattr(config, "pixels", ()),
+    )
     return int(max(LEAST_AT_A_TIME, math.prod(max(1, len(part)) for part in parts) * config.seeds))
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class StudyPlan:
         searches: how many, and `search_trainings` in all of them.
         seconds_a_search_training: as above.
         workers: at once, on this machine.
+        at_most: whether trainings may end early.
     """
 
     victims: dict[str, int]
@@ -39,6 +40,7 @@ class StudyPlan:
     search_trainings: int
     seconds_a_search_training: float
     workers: int
+    at_most: bool = False
 
     @property
     def seconds(self) -> float:
@@ -48,14 +50,18 @@ class StudyPlan:
 
     def text(self, spoken: Callable[[float], str]) -> str:
         """Return it in lines; `spoken` says a number of seconds."""
+        width, about = max(12, *map(len, self.victims)), "at most about" if self.at_most else "about"
         lines = [
-            f"{model:12}  {n} trainings of about {spoken(self.seconds_a_victim[model])}"
+            f"{model:{width}}  {n} trainings of {about} {spoken(self.seconds_a_victim[model])}"
             for model, n in self.victims.items()
         ]
         if self.searches:
             each = spoken(self.seconds_a_search_training)
-            lines.append(f"{'searches':12}  {self.searches}, with {self.search_trainings} trainings of about {each}")
-        lines.append(f"{'time':12}  about {spoken(self.seconds)} on {self.workers} worker(s), after they have started")
+            lines.append(
+                f"{'searches':{width}}  {self.searches}, with {self.search_trainings} trainings of about {each}"
+            )
+        end = f"on {self.workers} worker(s), after they have started"
+        lines.append(f"{'time':{width}}  {about} {spoken(self.seconds)} {end}")
         return "\n".join(lines) + "\n"
 
 
@@ -67,6 +73,8 @@ def plan_study(name: str, config: Any) -> StudyPlan:
     """
     with one_thread():
         config, dataset = prepared_study(config)
+        if (costs := STUDIES[name].costs) is not None:
+            return _plan_of(costs(config, dataset), config)
         recipe = recipe_for(config, dataset)
         count, cost = STUDIES[name].count(config, dataset)
         models = resolve_models(config.models, dataset.train.shape[0])
@@ -84,6 +92,12 @@ def plan_study(name: str, config: Any) -> StudyPlan:
     workers = max(1, local_workers(config, count))
     searches = len(searched) * len(config.pixels) * config.searches if searched else 0
     return StudyPlan(victims, seconds, searches, trainings, each, workers)
+
+
+def _plan_of(costs: Mapping[str, tuple[int, float]], config: Any) -> StudyPlan:
+    trainings = {kind: n for kind, (n, _) in costs.items()}
+    workers = max(1, local_workers(config, sum(trainings.values())))
+    return StudyPlan(trainings, {kind: s for kind, (_, s) in costs.items()}, 0, 0, 0.0, workers, at_most=True)
 
 
 def _search_config(config: Any, train: ImageSet, pixels: int) -> SearchConfig:

@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from mddes.studies.findings import Findings, as_markdown
-from mddes.studies.statistics import compare_pairs, holm, summarise
+from mddes.studies.statistics import compare_pairs, compare_spreads, detectable_effect, holm, summarise, welch
 
 FIRST, SECOND = (0.91, 0.88, 0.93, 0.90, 0.87), (0.80, 0.85, 0.79, 0.84, 0.81)
 
@@ -79,3 +80,37 @@ def test_results_of_another_protocol_have_another_hash() -> None:
 
 def test_a_table_s_cells_cannot_break_it() -> None:
     assert as_markdown([{"x": "a|b"}]).splitlines()[-1] == "| a\\|b |"
+
+
+def test_welch_from_summaries_equals_that_from_values() -> None:
+    a, b = np.random.default_rng(1).normal([[0.0], [1.0]], [[1.0], [3.0]], (2, 7)).tolist()
+    assert welch(summarise(a), summarise(b)) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert welch(summarise([1.0]), summarise(b)) is None
+
+
+def test_detectable_effects_are_found_that_often() -> None:
+    """Against simulated t-tests, and the first whole n at which tables have 80 % power for d = 0.5 (34)."""
+    effect = detectable_effect(8)
+    assert effect is not None
+    drawn = np.random.default_rng(5).normal(effect, 1.0, (40_000, 8))
+    found = float((stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05).mean())
+    assert found == pytest.approx(0.8, abs=0.01)
+    at = {n: detectable_effect(n) for n in (33, 34)}
+    assert at[34] is not None
+    assert at[33] is not None
+    assert at[34] < 0.5 < at[33]
+    assert detectable_effect(1) is None
+
+
+def test_spreads_of_pairs_are_compared_as_by_morgan_s_t() -> None:
+    """Morgan's statistic is written in the two variances and their correlation."""
+    random = np.random.default_rng(7)
+    common = random.normal(size=20)
+    a, b = common + 0.5 * random.normal(size=20), common + random.normal(size=20)
+    f, r = np.var(a, ddof=1) / np.var(b, ddof=1), np.corrcoef(a, b)[0, 1]
+    t = (f - 1) * np.sqrt(18) / (2 * np.sqrt(f * (1 - r**2)))
+    compared = compare_spreads(a.tolist(), b.tolist())
+    assert compared is not None
+    assert compared[0] == pytest.approx(np.sqrt(f))
+    assert compared[1] == pytest.approx(2 * stats.t.sf(abs(t), 18))
+    assert compare_spreads([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]) is None, "equal spreads, and nothing between the pairs"

@@ -21,6 +21,7 @@ from mddes.studies.gradcam import LookedAtPoisons
 from mddes.studies.interpolation import InterpolatedPair
 from mddes.studies.learning_curve import SearchedRun
 from mddes.studies.optimizers import SweptOptimizers
+from mddes.studies.sam import SamMethods, SamProblems
 from mddes.studies.settings import NetworkSettings, PoisonSettings, StudyData, VictimSettings
 from mddes.study import STUDIES, study
 from mddes.study_plan import plan_study
@@ -134,6 +135,21 @@ class InterpolationCommand(AnyStudyCommand):
     victims: OmitArgPrefixes[NetworkSettings]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamCommand(AnyStudyCommand):
+    """Does SAM gain by several perturbations? The three experiments of the multi-perturbation SAM paper, with power.
+
+    A multilayer perceptron on synthetic vectors and on images laid flat, SGD with momentum under every method, early
+    stopping. Run s has the same data, split, initial weights and batches under every method: pairs are compared. The
+    preset paper is one synthetic problem and five runs.
+
+    Example: mddes study sam --methods momentum sam mp-sam-mixed/3 mp-sam-mixed/7 --plan
+    """
+
+    methods: OmitArgPrefixes[SamMethods]
+    problems: OmitArgPrefixes[SamProblems]
+
+
 COMMANDS: dict[str, type[Any]] = {
     "transfer": TransferCommand,
     "defenses": DefensesCommand,
@@ -141,6 +157,7 @@ COMMANDS: dict[str, type[Any]] = {
     "optimizers": OptimizersCommand,
     "gradcam": GradcamCommand,
     "interpolation": InterpolationCommand,
+    "sam": SamCommand,
 }
 
 

@@ -19,6 +19,7 @@ SHOWN = {
     "shares": "Clean test accuracy over the share of each class that is poisoned.",
     "learning-curve": "Test error over generations, clean test accuracy over epochs, test error over proxy A-distance.",
     "optimizers": "Bars: clean test accuracy of each tuned optimizer under each poison, with 95 % intervals.",
+    "sam": "Test accuracy of every run and method, the paper's claims pair by pair, and accuracy under shift.",
     "rates": "Accuracy over the learning rate of each optimizer under each poison.",
     "gradcam-shares": "Share of the Grad-CAM maps near the poison's pixels and on the border, each pair of networks.",
     "gradcam": "Grad-CAM maps of clean and poisoned networks over images, the poison's pixels framed.",

@@ -139,7 +139,7 @@ def failures(records: Sequence[Record]) -> list[str]:
 
 
 def check_records(path: Path, records: Sequence[Record], wanted: Mapping[str, Any]) -> None:
-    """Check that what will be read from the records is there: fields of these types.
+    """Check that what will be read from the records is there, by name and type.
 
     Raises:
         InputError: it is not.

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 CONFIDENCE = 0.95
+POWER = 0.8
 ROUNDING = 1e-12  # equal numbers differ by so much when they are subtracted; accuracies differ by 1 / images
 
 
@@ -97,3 +98,46 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, (len(ranked) - i) * p))
         corrected[name] = largest
     return corrected
+
+
+def welch(first: Summary, second: Summary) -> float | None:
+    """Return the two-sided p of Welch's t-test of two means, from n, mean and std alone; None without spread.
+
+    >>> sam, adaptive = Summary(5, 92.95, 1.0, None, None), Summary(5, 94.05, 0.7, None, None)
+    >>> round(welch(adaptive, sam), 3)
+    0.083
+    """
+    if not (first.std and second.std):
+        return None
+    parts = [(s.mean, s.std, s.n) for s in (first, second)]
+    return float(stats.ttest_ind_from_stats(*parts[0], *parts[1], equal_var=False).pvalue)
+
+
+def detectable_effect(n: int, power: float = POWER) -> float | None:
+    """Return the least Cohen's d_z that a two-sided paired t-test of n pairs at 0.05 finds with that power.
+
+    >>> round(detectable_effect(30), 2), round(detectable_effect(5), 2)
+    (0.53, 1.68)
+    """
+    if n < 2:
+        return None
+    critical = stats.f.ppf(CONFIDENCE, 1, n - 1)  # t squared: scipy's noncentral F is stable where its t is not
+
+    def short(effect: float) -> float:
+        return float(stats.ncf.sf(critical, 1, n - 1, n * effect**2)) - power
+
+    return float(optimize.brentq(short, 1e-3, 100.0))
+
+
+def compare_spreads(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """Return std(first) / std(second) and the p of their equality, pair by pair; None without spread, or of two pairs.
+
+    Pitman (1939) and Morgan (1939): variances are equal where sums and differences of the pairs are uncorrelated.
+    """
+    spreads = [summarise(values).std for values in (first, second)]
+    apart, sums = np.subtract(first, second), np.add(first, second)
+    if len(first) < 3 or not all(spreads) or not summarise(apart.tolist()).std or not summarise(sums.tolist()).std:
+        return None
+    assert spreads[0] is not None
+    assert spreads[1] is not None
+    return spreads[0] / spreads[1], float(stats.pearsonr(sums, apart).pvalue)
