@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mddes.studies.findings import Findings
 from mddes.studies.interpolation import InterpolationConfig, _compared, measures_of
 from mddes.studies.statistics import compare_pairs, holm
 from mddes.study import resume_study, study
+from mddes.threads import one_thread
 from mddes.training import accuracy, logits, train
 
 IMAGES = random_images(24, num_classes=3)
@@ -205,6 +207,13 @@ def test_slices_of_a_quadratic_are_its_values() -> None:
         points = [at + t * one + u * two for t in steps]
         assert row == pytest.approx([float(point @ matrix @ point) for point in points])
     assert torch.equal(w.detach(), at)
+
+
+@pytest.fixture(autouse=True)
+def _as_tasks_run() -> Iterator[None]:
+    """Compute on one thread, as tasks do: two threads add in another order."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
