@@ -188,10 +188,11 @@ def run_interpolation(bench: Bench, config: InterpolationConfig) -> Findings:
     for i, cell in enumerate(compared):
         cell["p_holm"] = corrected.get(str(i))
     first, second = config.recipes(bench.dataset)
-    protocol = protocol_of("interpolation", bench, first)
+    measured = {name: getattr(config, name) for name in ("line_size", "measure_size")} | measures_of(config)
+    protocol = {**protocol_of("interpolation", bench, first), "second": second.spec(), "measured": measured}
     return Findings(
         study="interpolation",
-        protocol={**protocol, "second": second.spec()},
+        protocol=protocol,
         rows=cells,
         tables=tables(cells),
         sentences=sentences(cells) + failures(records),
