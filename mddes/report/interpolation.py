@@ -49,7 +49,7 @@ def _line(rows: Sequence[Row]) -> Figure:
     for ax, label in zip(panels[:, 0], ("training loss (nats)", "test loss (nats)", "accuracy (%)"), strict=True):
         ax.set_ylabel(label)
     handles, names = panels[2, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     figure.suptitle(f"{_whose(rows)}: mean ± sd of {_counts(rows)} pairs", fontsize=9)
     return figure
 
