@@ -28,7 +28,9 @@ def test_a_run_folder_holds_what_it_should(finished: SearchResult) -> None:
         "distribution.npz",
         "summary.json",
         "figures/learning_curve.png",
+        "figures/learning_curve.svg",
         "figures/poison.png",
+        "figures/poison.svg",
     }
     assert Perturbation.load(finished.run_dir / "perturbation.json") == finished.perturbation
     config = read_config(finished.run_dir / "config.toml", SearchConfig)
