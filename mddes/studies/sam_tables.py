@@ -75,7 +75,7 @@ def _all(row: Row) -> dict[str, str]:
         "points": _points(row["difference"]),
         "95 % interval, uncorrected": interval,
         "p (Holm)": _p(row["p_holm"]),
-        "d_z": "" if row["effect"] is None else f"{row['effect']:+.2f}",
+        "d_z": "" if row["effect"] is None else f"{round(row['effect'], 2) + 0.0:+.2f}",
         "pairs": str(row["n"]),
         "80 % power from": "" if row["detectable"] is None else f"{100 * row['detectable']:.2f}",
         "claim": standing(row["difference"], row["p_holm"]),
