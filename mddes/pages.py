@@ -4,11 +4,14 @@ What a page says is made in `report/`; here it is found out what a folder holds 
 folder is changed but the report.
 """
 
+import dataclasses
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mddes.compute import ComputeSettings
 from mddes.config_file import read_config, read_toml
 from mddes.errors import InputError, look_up
 from mddes.search.config import SearchConfig
@@ -23,7 +26,8 @@ from mddes.writing import replace_file
 log = logging.getLogger(__name__)
 
 FORMATS = {"html": "report.html", "md": "report.md"}
-NO_PROTOCOL = ("seed", "out", "data_dir", "workers", "device", "tensorboard", "wall_clock", "time_limit", "stragglers")
+# Settings in which runs of one protocol may differ: the draw, and where they were carried out.
+NO_PROTOCOL = {"seed", "out", "data_dir", "tensorboard", *(field.name for field in dataclasses.fields(ComputeSettings))}
 
 
 def write_report(run_dir: str | Path, *, format: str = "html") -> Path:  # noqa: A002  the option's name
@@ -41,7 +45,7 @@ def write_report(run_dir: str | Path, *, format: str = "html") -> Path:  # noqa:
         OSError: the report cannot be written.
     """
     look_up("format", format, FORMATS)
-    folder = Path(run_dir)
+    folder = Path(run_dir).resolve()
     if _is_run(folder):
         return _write_one(folder, format)[0]
     runs = sorted(path for path in folder.iterdir() if _is_run(path)) if folder.is_dir() else []
@@ -89,7 +93,7 @@ def _unfinished(folder: Path, where: Status | Standing) -> list[str]:
     if where.state == "running":
         said.append(f"This run is not finished: {where.driver} is running it.")
     if where.state == "stopped":
-        said.append(f"This run is not finished: it has stopped. To go on: mddes resume {folder.name}")
+        said.append(f"This run is not finished: it has stopped. To go on: mddes resume {shlex.quote(folder.name)}")
     failed = where.accounts.failed
     if failed:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in where.accounts.reasons.items())
@@ -119,7 +123,8 @@ def _write_index(folder: Path, runs: list[Path], kind: str) -> Path:
                 answer=" ".join(made.answer),
                 report=path.name,
                 protocol=_protocol(what, settings),
-                accuracies=_accuracies(run),
+                seed=settings.get("seed", 0),
+                accuracies=_accuracies(run) if state == "finished" else {},
             )
         )
     if not found:

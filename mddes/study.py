@@ -221,6 +221,8 @@ def _pinned(config: Any) -> dict[str, Any]:
         names = getattr(config, setting, None)
         if names is not None:
             changes[setting] = tuple(pin(what, name) if is_own(name) else name for name in names)
+    if is_own(getattr(config, "reference", "")):
+        changes["reference"] = pin("optimizer", config.reference)
     if is_own(getattr(config, "optimizer", "")):
         changes["optimizer"] = pin("optimizer", config.optimizer)
     return changes

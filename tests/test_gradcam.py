@@ -217,6 +217,7 @@ def test_more_seeds_are_the_same_as_all_at_once(finished: Findings, tmp_path: Pa
         ({"border": 4}, "border must be less than half of the images' 8 x 8 pixels, not 4"),
         ({"per_class": 0}, "per_class must be at least 1"),
         ({"singles": (100,)}, "there are 100 test images, counted from 0; not 100"),
+        ({"test_size": 8}, "has no test images to look at"),
         ({"places": 0}, "places must be at least 1"),
     ],
 )
@@ -241,6 +242,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["digits-np7"], "unknown ready-made poison"),
         ([str(tmp_path)], "holds no perturbation.json"),
         (["mnist-np1", "--dataset", "digits"], "fit"),
+        (["digits-np1", "--poisons", "uniform"], "looks at the poison it names"),
     ):
         assert main(["gradcam", *wrong]) == 2
         assert said in capsys.readouterr().err

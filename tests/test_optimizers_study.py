@@ -239,3 +239,24 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name: str) -> None:
     OptimizersConfig(**PRESETS[name])
+
+
+def test_what_was_not_tested_is_not_called_significant(tmp_path: Path) -> None:
+    found = study("optimizers", config(tmp_path, seeds=1, checkpoints=(), optimizers=("sgd", "adam")))
+    assert all("Holm" not in sentence for sentence in found.sentences)
+    assert all("not tested against adam: sgd" in sentence for sentence in found.sentences[:4])
+    assert "one-pixel-shortcut" in found.sentences[0], "what a poison does comes first"
+
+
+def test_a_checkpoint_after_the_default_epochs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a checkpoint lies after the last epoch: 500 > "):
+        study("optimizers", config(tmp_path, epochs=None, checkpoints=(500,)))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_own_optimizer_can_be_the_reference(tmp_path: Path) -> None:
+    names = ("own_code:sgd", "sgd")
+    own = config(tmp_path, poisons=("clean",), optimizers=names, reference=names[0], rates=(0.1,), epochs=1, seeds=2)
+    found = study("optimizers", dataclasses.replace(own, checkpoints=()))
+    (theirs, *_) = (row for row in found.rows if row["kind"] == "chosen" and row["optimizer"] == "sgd")
+    assert theirs["vs_reference_difference"] == 0

@@ -6,6 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_an_unfinished_search_says_so_first(finished: Any, tmp_path: Path) -> No
     title, banner, answer = text.split("\n\n")[:3]
     assert title.startswith("# MDD-ES on digits")
     assert banner == "**This run is not finished: it has stopped. To go on: mddes resume run**"
-    assert answer.startswith("3 candidates were trained so far; the best single fitness is")
+    assert answer.startswith("3 trainings of candidates so far; the best single fitness is")
     (folder / "evaluations.jsonl").write_bytes(kept[0])
     assert "Nothing has been trained yet" in write_report(folder).read_text()
 
@@ -159,8 +160,11 @@ def test_failures_are_told_with_their_reasons(finished: Any, tmp_path: Path) -> 
 def test_the_page_of_a_study_and_the_index(finished: Any, tmp_path: Path) -> None:
     runs = tmp_path / "<script>runs"
     found = study("transfer", transfer_config(runs, poisons=("clean", "uniform")))
-    for number in (1, 2):
-        shutil.copytree(finished.run_dir, runs / f"search{number}")
+    for number in (1, 2, 3):
+        copy = Path(shutil.copytree(finished.run_dir, runs / f"search#{number}"))
+        if number == 2:  # another seed; the third is a copy of the first, and no third search
+            settings = (copy / "config.toml").read_text()
+            (copy / "config.toml").write_text(settings.replace("seed = 0\n", "seed = 5\n"))
     (runs / "not-a-run").mkdir()
     page = read_html(write_report(found.run_dir).read_text())
     text = " ".join(page.text)
@@ -174,15 +178,16 @@ def test_the_page_of_a_study_and_the_index(finished: Any, tmp_path: Path) -> Non
     assert index == runs / "index.html"
     page = read_html(index.read_text())
     links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a"]
-    assert len(links) == 3
-    assert all((runs / link).is_file() for link in links)
+    assert len(links) == 4
+    assert all((runs / unquote(link)).is_file() for link in links)
+    assert all(link.startswith("./") and "#" not in link for link in links)
     text = " ".join(page.text)
     assert "mean ± sd between 2 searches" in text
-    assert "3 runs, all finished." in text
-    (runs / "search1" / "config.toml").write_text("pixels = = 3\n")
+    assert "4 runs, all finished." in text
+    (runs / "search#1" / "config.toml").write_text("pixels = = 3\n")
     text = " ".join(read_html(write_report(runs).read_text()).text)
-    assert "No report of search1" in text
-    assert "2 runs, all finished." in text
+    assert "No report of search#1" in text
+    assert "3 runs, all finished." in text
 
 
 def test_a_study_that_has_not_ended_has_a_page(tmp_path: Path) -> None:
@@ -251,3 +256,12 @@ def test_a_perturbation_s_map_names_the_classes_at_their_pixels_on_a_given_axis(
     (shades,) = (image.get_array() for image in own.images)
     assert shades is not None
     assert np.nansum(~np.isnan(np.ma.filled(shades, np.nan))) == 10
+
+
+def test_a_random_search_is_not_called_by_another_s_name(finished: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "run"))
+    settings = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(settings.replace('algorithm = "cma-es"', 'algorithm = "random"'))
+    text = write_report(folder, format="md").read_text()
+    assert text.startswith("# Random search on digits")
+    assert "with CMA-ES" not in text

@@ -30,6 +30,8 @@ def run(rest: list[str], running: list[Path]) -> None:
     name, options = rest[0], rest[1:]
     if name.startswith("-"):
         raise InputError(f"name the poison first: mddes gradcam RUN|perturbation.json|NAME {' '.join(rest)}")
+    if any(word.split("=")[0] == "--poisons" for word in options):
+        raise InputError("mddes gradcam looks at the poison it names; for several: mddes study gradcam --poisons ...")
     study.run(["gradcam", "--poisons", _file_of(name), *_place_of(name, options), *options], running)
 
 
@@ -48,7 +50,9 @@ def _place_of(name: str, options: list[str]) -> list[str]:
         chosen = {key: known.get(key) for key in ("dataset", "data_dir", "train_size")}
     else:
         dataset = (found.provenance or {}).get("dataset")
-        chosen = {"dataset": dataset if dataset in DATASETS else None}
+        searched = (found.provenance or {}).get("search")
+        size = searched.get("train_size") if isinstance(searched, dict) else None
+        chosen = {"dataset": dataset, "train_size": size} if dataset in DATASETS else {}
     given = {word.split("=")[0] for word in options}
     pairs = [(f"--{key.replace('_', '-')}", value) for key, value in chosen.items() if value is not None]
     return [str(part) for option, value in pairs if option not in given for part in (option, value)]

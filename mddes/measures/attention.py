@@ -125,7 +125,7 @@ def measure(maps: Maps, near: NDArray[np.bool_], border: int) -> Look:
         logs = np.where(share > 0, share * np.log(np.where(share > 0, share, 1)), 0.0).sum(axis=(1, 2))
     edge = np.ones(maps.shape[1:], dtype=bool)
     edge[border : maps.shape[1] - border, border : maps.shape[2] - border] = False
-    entropy = np.where(total > 0, -logs / np.log(maps[0].size), np.nan)
+    entropy = np.where(total > 0, -logs / np.log(maps.shape[1] * maps.shape[2]), np.nan)
     return Look((share * near).sum(axis=(1, 2)), (share * edge).sum(axis=(1, 2)), entropy)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
+from urllib.parse import quote
 
 from mddes.report.page import Link, Page, Part, Section, Table
 
@@ -21,7 +22,8 @@ class Run:
         title, state, answer: of its page.
         report: the page's file name, beside the index in the run's folder.
         protocol: what two runs must agree on to stand side by side.
-        accuracies: of a search: mean clean test accuracy by row.
+        seed: of the run; a copy of one, or a second run of the same seed, is no second search.
+        accuracies: of a search that has ended: mean clean test accuracy by row.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Run:
     answer: str
     report: str
     protocol: str
+    seed: int = 0
     accuracies: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -41,7 +44,7 @@ def index_page(folder_name: str, runs: Sequence[Run], damaged: Sequence[str]) ->
         groups[run.protocol].append(run)
     rows = [{"run": r.name, "what": r.kind, "state": r.state, "finding": r.answer} for r in runs]
     sections = [
-        Section("Reports", [Link([(f"{run.name}: {run.title}", f"{run.name}/{run.report}") for run in runs])]),
+        Section("Reports", [Link([(f"{run.name}: {run.title}", f"./{quote(run.name)}/{run.report}") for run in runs])]),
         Section("Runs of one protocol", _side_by_side(groups)),
         Section("All runs", [Table(rows)]),
     ]
@@ -59,7 +62,7 @@ def _side_by_side(groups: Mapping[str, Sequence[Run]]) -> list[Part]:
     """Return a table for every protocol of which there are several judged searches."""
     parts: list[Part] = []
     for protocol, runs in groups.items():
-        judged = [run for run in runs if run.accuracies]
+        judged = [*{run.seed: run for run in runs if run.accuracies}.values()]
         if len(judged) < 2:
             continue
         rows = [{"run": run.name, **{row: _percent(run.accuracies.get(row)) for row in ROWS}} for run in judged]

@@ -14,6 +14,8 @@ INCHES = 4.6
 def perturbation_map(perturbation: Perturbation, ax: Axes | None = None) -> Figure:
     """Draw a perturbation: each pixel in the shade of its value (the mean over channels), with its classes.
 
+    Where several classes share a pixel, the shade is that of their mean.
+
     Args:
         perturbation: what to draw.
         ax: draw here; default a figure of its own.
@@ -31,8 +33,10 @@ def perturbation_map(perturbation: Perturbation, ax: Axes | None = None) -> Figu
         zip(perturbation.rows, perturbation.cols, perturbation.values, strict=True)
     ):
         for row, col, value in zip(rows.tolist(), cols.tolist(), values, strict=True):
-            shades[row, col] = value.mean()
-            classes[row, col].append(k)
+            own = classes[row, col]
+            before = shades[row, col] * len(own) if own else 0.0
+            own.append(k)
+            shades[row, col] = (before + value.mean()) / len(own)
     ax.set_facecolor("0.93")
     image = ax.imshow(shades, cmap="gray", vmin=low, vmax=255, interpolation="nearest")
     for (row, col), own in classes.items():

@@ -19,13 +19,24 @@ from mddes.report.perturbation_map import perturbation_map
 from mddes.tasks import Record
 from mddes.tasks.run_folder import read_json
 
-METHOD = (
-    "MDD-ES (Chaudhury and Yamasaki, ICASSP 2020, arXiv 2003.06646) searches, with CMA-ES, class-wise changes of a few "
-    "pixels. For each candidate a network is trained from scratch on the poisoned training images; its fitness is "
-    "F = w_m F_m + w_d F_d: F_m, the semantic mismatch, is how much worse the network does on clean than on poisoned "
-    "held-out images (cross-entropy, nats); F_d = 1 - 2 eps, the domain divergence, how well a discriminator with "
-    "error eps tells the two apart. Test images judge the winner, and choose nothing."
-)
+MISMATCH = {
+    "gap": "how much worse the network does on clean than on poisoned copies (cross-entropy, nats)",
+    "mismatch": "the cross-entropy of its outputs on clean copies against its predictions on poisoned ones (nats)",
+    "clean_ce": "its cross-entropy on clean copies (nats)",
+}
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    """Return what was done, as the settings say it."""
+    how = "draws at random, as a rival of MDD-ES," if config.get("algorithm") == "random" else "searches, with CMA-ES,"
+    where = "training" if config.get("fitness_data") == "train" else "held-out"
+    return (
+        f"This {how} for class-wise changes of a few pixels (MDD-ES: Chaudhury and Yamasaki, ICASSP 2020, arXiv "
+        "2003.06646). For each candidate a network is trained from scratch on the poisoned training images; its "
+        f"fitness is F = w_m F_m + w_d F_d, measured on {where} images: F_m, the semantic mismatch, is "
+        f"{MISMATCH[config['mismatch']]}; F_d = 1 - 2 eps, the domain divergence, is how well a discriminator with "
+        "error eps tells the two apart. Test images judge the winner, and choose nothing."
+    )
 
 
 def search_page(
@@ -48,18 +59,19 @@ def search_page(
     winner = folder / "perturbation.json"
     perturbation = Perturbation.load(winner) if winner.exists() else None
     answer = [str(summary.get("sentence") or _so_far(records))]
+    name = "Random search" if config.get("algorithm") == "random" else "MDD-ES"
     sections = [
         Section("Result", _result(summary)),
         Section("The poison", _poison(perturbation)),
         Section("The search", _curves(folder, config, records)),
-        Section("Method", [METHOD]),
+        Section("Method", [_method(config)]),
         Section("Settings", [Table([{"setting": k, "value": _text(v)} for k, v in config.items()])]),
         Section("Environment", [environment_table(folder)]),
         Section("Trainings", [_trainings(records, victims)]),
         Section("To do it again", _again(folder)),
     ]
     return Page(
-        title=f"MDD-ES on {Path(config['dataset']).stem}: {config['pixels']} pixel(s) per class, seed {config['seed']}",
+        title=f"{name} on {Path(config['dataset']).stem}: {config['pixels']} pixel(s) per class, seed {config['seed']}",
         answer=answer,
         key=_key(folder),
         sections=[section for section in sections if section.parts],
@@ -72,7 +84,7 @@ def _so_far(records: Sequence[Record]) -> str:
     if not done:
         return "Nothing has been trained yet."
     return (
-        f"{len(done)} candidates were trained so far; the best single fitness is {max(done):.3f}. None is judged yet."
+        f"{len(done)} trainings of candidates so far; the best single fitness is {max(done):.3f}. None is judged yet."
     )
 
 
@@ -158,10 +170,10 @@ def _trainings(records: Sequence[Record], victims: int) -> Part:
 def _again(folder: Path) -> list[Part]:
     lines = ["mddes search --config config.toml   # the settings above, as this folder holds them"]
     lines += [f"mddes resume {shlex.quote(folder.name)} --generations N   # to go on"]
-    sessions = _sessions(folder)
-    if sessions and (command := sessions[0].get("command")):
+    for command in [session.get("command") or [""] for session in _sessions(folder)[:1]]:
         first, *rest = (str(word) for word in command)
-        lines.append(f"{shlex.join([Path(first).name, *rest])}   # as it was begun")
+        if Path(first).name in ("mddes", "__main__.py"):  # from Python, argv says nothing of the search
+            lines.append(f"{shlex.join(['mddes', *rest])}   # as it was begun")
     same = "On one kind of CPU and the same library versions the result is the same, bit for bit."
     return [Code("\n".join(lines)), same]
 

@@ -60,15 +60,7 @@ def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Seq
         Section("Protocol", protocol),
         Section("Settings", [Table([{"setting": k, "value": _text(v)} for k, v in settings.items()])]),
         Section("Environment", [environment_table(folder)]),
-        Section(
-            "To do it again",
-            [
-                Code(
-                    f"mddes study {name} --config settings.toml   # the settings above\n"
-                    f"mddes resume {shlex.quote(folder.name)} --seeds N   # more networks"
-                )
-            ],
-        ),
+        Section("To go on", [Code(f"mddes resume {shlex.quote(folder.name)} --seeds N   # more networks")]),
     ]
     return Page(
         title=f"Study {name}: {Path(str(settings.get('dataset', ''))).stem}",

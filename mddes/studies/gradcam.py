@@ -88,6 +88,9 @@ def victims_a_model(config: GradcamConfig, dataset: Dataset) -> tuple[int, int]:
     _, height, width = dataset.test.shape
     if 2 * config.border >= min(height, width):
         raise InputError(f"border must be less than half of the images' {height} x {width} pixels, not {config.border}")
+    if not dataset.test.class_counts().all():
+        rare = int(dataset.test.class_counts().argmin())
+        raise InputError(f"class {rare} has no test images to look at: raise test_size ({len(dataset.test)})")
     if config.singles and max(config.singles) >= len(dataset.test):
         raise InputError(
             f"singles: there are {len(dataset.test)} test images, counted from 0; not {max(config.singles)}"

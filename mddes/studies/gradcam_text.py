@@ -80,7 +80,9 @@ def sentences(cells: Sequence[Cell], comparisons: Sequence[Cell], radius: float)
         text += f"of a clean network's {_percent(rival, 'near')} % ({_told(own, 'near', 'the clean network')}), near "
         text += f"random places {_percent(cell, 'null')} % ({_told(own, 'near', 'random places')}); on the border "
         text += f"{_percent(cell, 'border')} % against {_percent(rival, 'border')} % "
-        text += f"({_told(own, 'border', 'the clean network')}; n = {cell['n']} pairs of networks, mean ± sd)."
+        text += f"({_told(own, 'border', 'the clean network')}; n = {cell['n']} pairs of networks, mean ± sd). "
+        text += f"Maps that are zero everywhere are left out: {cell['zero']} of {cell['maps']}, of the clean network's "
+        text += f"{rival['zero']}; the two are not of quite the same images."
         said.append(text)
     return said
 

@@ -124,11 +124,17 @@ def recipe_at(config: OptimizersConfig, dataset: Dataset, optimizer: str, lr: fl
     return dataclasses.replace(usual, optimizer=optimizer, lr=lr, rho=config.rho if sam else None)
 
 
-def victims_a_model(config: OptimizersConfig, _dataset: Dataset) -> tuple[int, int]:
+def victims_a_model(config: OptimizersConfig, dataset: Dataset) -> tuple[int, int]:
     """Return how many victims of each kind a study will train, and how many plain trainings they cost.
 
     At most: where both choices fall on one rate, its networks are trained once.
+
+    Raises:
+        InputError: a checkpoint after the last epoch.
     """
+    last = recipe_for(config, dataset).epochs
+    if config.checkpoints and max(config.checkpoints) > last:
+        raise InputError(f"a checkpoint lies after the last epoch: {max(config.checkpoints)} > {last}")
     rows = poisons_of(config)
     count = cost = 0
     for name in config.optimizers:

@@ -37,7 +37,8 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
     """Return, for each poison and each way to choose, which optimizers beat the reference, which it beats."""
     said = []
     final = [cell for cell in cells if cell["kind"] == "chosen" and cell["n"]]
-    for row, model in dict.fromkeys((cell["row"], cell["model"]) for cell in final):
+    places = dict.fromkeys((cell["row"], cell["model"]) for cell in final)
+    for row, model in sorted(places, key=lambda place: place[0] == "clean"):  # what a poison does comes first
         for way, words in CHOSEN_BY.items():
             own = [c for c in final if (c["row"], c["model"], c["selection"]) == (row, model, way)]
             if not own:
@@ -46,7 +47,7 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
             worst = min(own, key=lambda cell: cell["clean_test_accuracy_mean"])
             text = f"{best['dataset']}, {model}, {row}, {words}: highest {best['optimizer']} ({accuracy_text(best)}), "
             text += f"lowest {worst['optimizer']} ({accuracy_text(worst)})"
-            for relation in ("higher than", "lower than", "not distinguishable from"):
+            for relation in ("higher than", "lower than", "not distinguishable from", "not tested against"):
                 names = [
                     f"{c['optimizer']} ({100 * c['vs_reference_difference']:+.1f})"
                     for c in own
@@ -54,7 +55,9 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
                     and verdict(c["vs_reference_difference"], c.get("vs_reference_p_holm")) == relation
                 ]
                 text += f"; {relation} {reference}: {', '.join(names)}" if names else ""
-            said.append(f"{text} (n = {_counts(own)}, mean ± sd, p < {SIGNIFICANT:g} after Holm's correction).")
+            tested = any(c.get("vs_reference_p_holm") is not None for c in own)
+            level = f", p < {SIGNIFICANT:g} after Holm's correction" if tested else ""
+            said.append(f"{text} (n = {_counts(own)}, mean ± sd{level}).")
     edges = [cell for cell in final if cell["edge"]]
     if edges:
         said.append(
