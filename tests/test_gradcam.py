@@ -250,4 +250,5 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name: str) -> None:
-    GradcamConfig(**PRESETS[name])
+    settings = GradcamConfig(**PRESETS[name])
+    assert {key: getattr(settings, key) for key in PRESETS[name]} == PRESETS[name]

@@ -238,7 +238,8 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name: str) -> None:
-    OptimizersConfig(**PRESETS[name])
+    settings = OptimizersConfig(**PRESETS[name])
+    assert {key: getattr(settings, key) for key in PRESETS[name]} == PRESETS[name]
 
 
 def test_what_was_not_tested_is_not_called_significant(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def search_page(
         Section("The poison", _poison(perturbation)),
         Section("The search", _curves(folder, config, records)),
         Section("Method", [_method(config)]),
-        Section("Settings", [Table([{"setting": k, "value": _text(v)} for k, v in config.items()])]),
+        Section("Settings", [listed("setting", config)]),
         Section("Environment", [environment_table(folder)]),
         Section("Trainings", [_trainings(records, victims)]),
         Section("To do it again", _again(folder)),
@@ -182,10 +182,9 @@ def environment_table(folder: Path) -> Table:
     """Return what a run's last session ran on."""
     sessions = _sessions(folder)
     last = sessions[-1] if sessions else {}
-    flat = {k: _text(v) for k, v in last.items() if k not in ("libraries", "command", "threads")}
-    flat |= {f"version of {k}": str(v) for k, v in dict(last.get("libraries", {})).items()}
-    flat["sessions"] = str(len(sessions))
-    return Table([{"what": k, "value": v} for k, v in flat.items()])
+    flat = {k: v for k, v in last.items() if k not in ("libraries", "command", "threads")}
+    flat |= {f"version of {k}": v for k, v in dict(last.get("libraries", {})).items()}
+    return listed("what", flat | {"sessions": len(sessions)})
 
 
 def _sessions(folder: Path) -> list[dict[str, Any]]:
@@ -207,5 +206,6 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{mean(values):.{digits}f}{spread}"
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def listed(what: str, values: Mapping[str, Any]) -> Table:
+    """Return named values as a table of two columns; what is no text stands as JSON."""
+    return Table([{what: k, "value": v if isinstance(v, str) else json.dumps(v)} for k, v in values.items()])

@@ -8,7 +8,7 @@ from typing import Any
 
 from mddes.errors import InputError
 from mddes.report.page import Code, Page, Part, Picture, Section, Table
-from mddes.report.search_page import environment_table
+from mddes.report.search_page import environment_table, listed
 
 RESULTS = "results.json"
 ANSWERS = 2  # sentences at the top
@@ -48,7 +48,7 @@ def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Seq
     protocol: list[Part] = (
         [
             f"Protocol {results['protocol_hash']}: results of another are not to be ranked with these.",
-            Table([{"what": k, "value": _text(v)} for k, v in dict(results["protocol"]).items()]),
+            listed("what", dict(results["protocol"])),
         ]
         if results
         else []
@@ -58,7 +58,7 @@ def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Seq
         Section("Tables", tables),
         Section("Figures", figures[1:]),
         Section("Protocol", protocol),
-        Section("Settings", [Table([{"setting": k, "value": _text(v)} for k, v in settings.items()])]),
+        Section("Settings", [listed("setting", settings)]),
         Section("Environment", [environment_table(folder)]),
         Section("To go on", [Code(f"mddes resume {shlex.quote(folder.name)} --seeds N   # more networks")]),
     ]
@@ -97,7 +97,3 @@ def _figures(folder: Path) -> list[Picture]:
 def _shown(stem: str) -> str:
     kind = max((known for known in SHOWN if stem.startswith(known)), key=len, default=None)
     return SHOWN[kind] if kind else f"Figure {stem}."
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
