@@ -120,9 +120,7 @@ def study(
         raise InputError(f"the study {name} takes a {kind.config.__name__}, not a {type(config).__name__}")
     with one_thread():
         config, dataset = prepared_study(config)
-        kind.count(config, dataset)  # says what does not fit before there is a folder
-        if isinstance(config, PoisonSettings) and isinstance(config, NetworkSettings):
-            check_poisons(dataset.train, config, config.seed)
+        check_study(name, config, dataset)
         folder = create(Path(config.out), f"{name}-{dataset.name}", config.seed)
         with lease(folder):
             on_folder(folder)
@@ -178,6 +176,18 @@ def read_study(folder: Path) -> tuple[str, Any]:
         raise InputError(f"{path}: it does not name its study") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def check_study(name: str, config: Any, dataset: Dataset) -> tuple[int, int]:
+    """Return what the study's `count` does, once nothing is left that can be found wrong without training.
+
+    Raises:
+        InputError: settings, poisons or data that do not fit.
+    """
+    counted = STUDIES[name].count(config, dataset)
+    if isinstance(config, PoisonSettings) and isinstance(config, NetworkSettings):
+        check_poisons(dataset.train, config, config.seed)
+    return counted
 
 
 def prepared_study(config: Any) -> tuple[Any, Dataset]:

@@ -14,7 +14,7 @@ from mddes.pools import device_of, local_workers
 from mddes.search.config import SearchConfig, resolve
 from mddes.studies.poisons import SEARCHED
 from mddes.studies.settings import recipe_for, resolve_models
-from mddes.study import STUDIES, prepared_study
+from mddes.study import STUDIES, check_study, prepared_study
 from mddes.threads import one_thread
 from mddes.training import Recipe, train
 
@@ -76,7 +76,7 @@ def plan_study(name: str, config: Any) -> StudyPlan:
         if (costs := STUDIES[name].costs) is not None:
             return _plan_of(costs(config, dataset), config)
         recipe = recipe_for(config, dataset)
-        count, cost = STUDIES[name].count(config, dataset)
+        count, cost = check_study(name, config, dataset)
         models = resolve_models(config.models, dataset.train.shape[0])
         victims = dict.fromkeys(models, count)
         seconds = {model: _timed(model, dataset.train, recipe, config) * cost / count for model in models}

@@ -13,6 +13,8 @@ from torch import nn
 import mddes
 from mddes import InputError, Recipe, uniform
 from mddes.cli import main
+from mddes.data import shared_arrays
+from mddes.measures import attention
 from mddes.measures.attention import disc, enlarged, gradcam, last_convolution, measure
 from mddes.models import build
 from mddes.seeding import derive
@@ -145,15 +147,21 @@ def test_the_study_is_what_one_does_by_hand(finished: Findings) -> None:
         r for r in lines(finished.run_dir / "trainings.jsonl") if r.get("poison") == "uniform" and r["victim"] == 1
     )
     recipe = Recipe(epochs=1, batch_size=50)
-    for network, perturbation in (("clean", None), ("poisoned", poison)):
-        model = mddes.train("graynet", data.train, recipe, seed=seed, perturbation=perturbation)
+    models = {
+        network: mddes.train("graynet", data.train, recipe, seed=seed, perturbation=perturbation)
+        for network, perturbation in (("clean", None), ("poisoned", poison))
+    }
+    for network, model in models.items():
         assert record[network]["clean_test_accuracy"] == mddes.accuracy(model, test)
         assert record[network]["poisoned_test_accuracy"] == mddes.accuracy(model, poison.apply(test))
-        for copy, own in (("clean", images), ("poisoned", poison.apply(images))):
-            maps = enlarged(gradcam(model, own), 8, 8)
+    for copy, own in (("clean", images), ("poisoned", poison.apply(images))):
+        seen = {network: enlarged(gradcam(model, own), 8, 8) for network, model in models.items()}
+        both = [i for i in range(len(own)) if all(maps[i].sum() > 0 for maps in seen.values())]
+        for network, maps in seen.items():
+            assert record[network][copy]["compared"] == len(both)
             per_class, border = [], []
             for k in range(10):
-                shares = [m / m.sum() for m in maps[own.labels == k] if m.sum() > 0]
+                shares = [maps[i] / maps[i].sum() for i in both if own.labels[i] == k]
                 place = disc(poison.rows[k].tolist(), poison.cols[k].tolist(), 8, 8, 1.0)
                 per_class.append(np.mean([share[place].sum() for share in shares]) if shares else None)
                 border.append(np.mean([1 - share[1:-1, 1:-1].sum() for share in shares]) if shares else None)
@@ -162,6 +170,44 @@ def test_the_study_is_what_one_does_by_hand(finished: Findings) -> None:
             assert record[network][copy]["near"] == pytest.approx(np.mean(known))
             assert record[network][copy]["border"] == pytest.approx(np.mean([b for b in border if b is not None]))
             assert record[network][copy]["zero"] == sum(m.sum() == 0 for m in maps)
+
+
+def test_a_pair_is_compared_on_images_that_have_a_map_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: of each class's four images the clean network has no map of the first, the poisoned of the last."""
+    point, even, none = np.zeros((8, 8)), np.ones((8, 8)), np.zeros((8, 8))
+    point[0, 0] = 2.0
+    by_hand = {"clean": [none, point, even, point], "poisoned": [even, even, point, none]}
+    calls = iter(("clean", "clean", "poisoned", "poisoned"))
+    monkeypatch.setattr(attention, "gradcam", lambda *_: np.stack(2 * by_hand[next(calls)]))
+    images = random_images(8, num_classes=2)
+    shared = shared_arrays(train=images, test=images)
+    poison = uniform(images, pixels=1, seed=0)
+    spec = {"model": "graynet", "recipe": Recipe(epochs=1).spec(), "seed": 0, "num_classes": 2, "singles": []}
+    spec |= {"perturbation": poison.change(), "per_class": 4, "radius": 0.0, "border": 1, "places": 5}
+    found = attention.look_pair(spec, shared, "cpu")
+    share = 28 / 64
+    for copy in ("clean", "poisoned"):
+        assert [found[name][copy]["border"] for name in ("clean", "poisoned")] == [(1 + share) / 2, (share + 1) / 2]
+        assert [found[name][copy]["entropy"] for name in ("clean", "poisoned")] == [0.5, 0.5]
+        assert {found[name][copy]["zero"] for name in found} == {2}
+        assert {(found[name][copy]["compared"], found[name][copy]["images"]) for name in found} == {(4, 8)}
+    by_hand["poisoned"] = [even, none, none, none]
+    calls = iter(("clean", "clean", "poisoned", "poisoned"))
+    nothing = attention.look_pair(spec, shared, "cpu")
+    assert nothing["clean"]["clean"]["compared"] == 0
+    assert nothing["clean"]["clean"]["near"] is None
+    assert not np.any(nothing["clean"]["clean"]["maps"])
+
+
+def test_pictures_are_means_of_all_seeds_where_the_poison_is_one(finished: Findings) -> None:
+    records = [r for r in lines(finished.run_dir / "trainings.jsonl") if r.get("status") == "done"]
+    for label, poison, pairs in (("digits-np2, N_p = 2", "digits-np2", 2), ("uniform, N_p = 2", "uniform", 1)):
+        own = sorted((r for r in records if r["poison"] == poison), key=lambda r: r["victim"])[:pairs]
+        for row in (row for row in finished.rows if row["kind"] == "map" and row["row"] == label):
+            assert row["pairs"] == pairs
+            maps = [np.array(r[row["network"]][row["images"]]["maps"][row["class"]]) for r in own]
+            known = [one for one in maps if one.any()]
+            np.testing.assert_allclose(row["map"], np.mean(known, axis=0) if known else 0.0, rtol=1e-12)
 
 
 def test_the_null_is_the_share_near_any_place(finished: Findings) -> None:

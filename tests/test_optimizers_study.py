@@ -20,6 +20,7 @@ from mddes.studies.findings import Findings
 from mddes.studies.optimizers import PRESETS, OptimizersConfig, choose, recipe_at, sweep_of
 from mddes.studies.statistics import compare_pairs, holm
 from mddes.study import STUDIES, resume_study, study
+from mddes.training import victim
 from mddes.training.predict import logits
 
 TINY: dict[str, Any] = {
@@ -240,6 +241,30 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_presets_are_valid(name: str) -> None:
     settings = OptimizersConfig(**PRESETS[name])
     assert {key: getattr(settings, key) for key in PRESETS[name]} == PRESETS[name]
+
+
+def test_a_later_stage_that_fails_loses_no_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sweep succeeds and every fresh network fails: its table, figures and reasons are there; a resume mends it."""
+    fresh, whole = {derive(0, "victims", s) for s in (1, 2)}, victim.train_and_test
+
+    def failing(spec: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if spec["seed"] in fresh:
+            raise ValueError("no luck")
+        return whole(spec, *rest)
+
+    monkeypatch.setattr(victim, "train_and_test", failing)
+    few = {"poisons": ("clean",), "optimizers": ("sgd", "adam"), "checkpoints": ()}
+    found = study("optimizers", config(tmp_path / "runs", **few))
+    assert {row["n"] for row in found.rows if row["kind"] == "sweep"} == {1}
+    assert {row["n"] for row in found.rows if row["kind"] == "chosen"} == {0}
+    assert any("no luck" in sentence for sentence in found.sentences)
+    assert "failed" in found.markdown()
+    assert len([*(found.run_dir / "figures").glob("*.png")]) == 2
+    assert not caplog.records
+    monkeypatch.undo()
+    assert resume_study(found.run_dir).rows == study("optimizers", config(tmp_path / "straight", **few)).rows
 
 
 def test_what_was_not_tested_is_not_called_significant(tmp_path: Path) -> None:

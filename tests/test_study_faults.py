@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cases import lines
 from test_transfer import config
@@ -14,7 +15,9 @@ from test_transfer import config
 import mddes
 from mddes import InputError, RunStopped, uniform
 from mddes.cli import main
+from mddes.data import ImageSet
 from mddes.studies.findings import Findings
+from mddes.studies.poisons import poison_rows
 from mddes.studies.transfer import TransferConfig
 from mddes.study import resume_study, study
 
@@ -202,3 +205,24 @@ def test_pixels_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pixels: name at least one"):
         study("transfer", config(tmp_path / "runs", pixels=()))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_refuses_what_the_study_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.json"
+    uniform(ImageSet(np.zeros((4, 1, 9, 9), np.uint8), np.array([0, 1, 2, 3]), 4)).save(other)
+    assert main(["study", "transfer", "--poisons", "clean", str(other), "--plan"]) == 2
+    planned = capsys.readouterr().err
+    assert main(["study", "transfer", "--poisons", "clean", str(other), "--out", str(tmp_path / "runs")]) == 2
+    assert capsys.readouterr().err == planned
+    assert "fit" in planned
+
+
+def test_winners_of_two_searches_are_rows_of_their_folders(tmp_path: Path) -> None:
+    data = mddes.load_dataset("digits")
+    names = []
+    for s, run in enumerate(("first-run", "second-run")):
+        (tmp_path / run).mkdir()
+        uniform(data.train, seed=s).save(tmp_path / run / "perturbation.json")
+        names.append(str(tmp_path / run / "perturbation.json"))
+    rows = poison_rows(data.train, config(tmp_path, poisons=tuple(names)), 0, lambda *_: pytest.fail("no search"))
+    assert [row.name for row in rows] == ["first-run", "second-run"]

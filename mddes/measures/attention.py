@@ -6,8 +6,8 @@ brought to the images' size by bilinear interpolation. Numbers are of each image
 zero everywhere has none, and is counted.
 
 The question (Chaudhury & Yamasaki 2020, Fig. 2b): does a network that was trained on a poison look at the background?
-`look` trains a clean and a poisoned network from the same initial weights and compares them on both copies of the same
-test images.
+`look_pair` trains a clean and a poisoned network from the same initial weights and compares them on both copies of the
+same test images: those of which neither network's map is zero, since which maps are zero depends on the network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,7 +141,7 @@ def disc(rows: Sequence[int], cols: Sequence[int], height: int, width: int, radi
     return found
 
 
-def look(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], device: str) -> dict[str, Any]:
+def look_pair(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], device: str) -> dict[str, Any]:
     """Train a clean and a poisoned network from the same initial weights, and measure where they look.
 
     Args:
@@ -153,9 +153,10 @@ def look(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], device: st
 
     Returns:
         clean and poisoned, a dict for each network: clean_test_accuracy, poisoned_test_accuracy (on poisoned copies),
-        and, again by name, for clean and poisoned copies of the images: near, null (`near` at random places), border,
-        entropy, means over classes of the means over images; zero, the maps left out; per_class, near of each; maps
-        (K, h, w), the mean map of each class as a distribution; and singles (n, h, w).
+        singles, if any (copy -> (n, h, w)); and, again by name, for clean and poisoned copies of the images: near,
+        null (`near` at random places), border, entropy, means over classes of the means over images; per_class, near of
+        each; maps (K, h, w), the mean map of each class as a distribution; all of them of the images that have a map in
+        both networks; compared, how many those are; images, of how many; zero, this network's maps that are zero.
     """
     k = spec["num_classes"]
     training = ImageSet(shared["train_images"], shared["train_labels"], k)
@@ -166,44 +167,51 @@ def look(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], device: st
     poison = Perturbation.from_change(spec["perturbation"])
     recipe = Recipe(**spec["recipe"])
     found: dict[str, Any] = {}
+    maps: dict[str, dict[str, Maps]] = {}
     for name, perturbation in (("clean", None), ("poisoned", poison)):
         model = train(spec["model"], training, recipe, seed=spec["seed"], perturbation=perturbation, device=device)
         found[name] = {
             "clean_test_accuracy": accuracy(model, whole),
             "poisoned_test_accuracy": accuracy(model, poison.apply(whole)),
+            **({"singles": _singles(model, singles, poison)} if singles else {}),
         }
-        for copy, images in (("clean", test), ("poisoned", poison.apply(test))):
-            found[name][copy] = _looked(gradcam(model, images), images, poison, spec)
-            if singles:
-                shown = poison.apply(singles) if copy == "poisoned" else singles
-                found[name][copy]["singles"] = _short(_as_shares(gradcam(model, shown)))
+        maps[name] = {"clean": gradcam(model, test), "poisoned": gradcam(model, poison.apply(test))}
+    for copy in ("clean", "poisoned"):
+        pair = [maps[name][copy] for name in maps]
+        both = np.all([own.any(axis=(1, 2)) for own in pair], axis=0)
+        for name, own in zip(maps, pair, strict=True):
+            numbers = _looked(own[both], test.labels[both], poison, spec)
+            zero = int((~own.any(axis=(1, 2))).sum())
+            found[name][copy] = {**numbers, "compared": int(both.sum()), "images": len(test), "zero": zero}
     return found
 
 
-def _looked(maps: Maps, images: ImageSet, poison: Perturbation, spec: Mapping[str, Any]) -> dict[str, Any]:
-    _, height, width = images.shape
+def _singles(model: nn.Module, images: ImageSet, poison: Perturbation) -> dict[str, Any]:
+    copies = {"clean": images, "poisoned": poison.apply(images)}
+    return {copy: _short(_as_shares(gradcam(model, own))) for copy, own in copies.items()}
+
+
+def _looked(maps: Maps, labels: NDArray[Any], poison: Perturbation, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of one network on one copy of the images: maps (n, h, w), none of them zero, by label (n,)."""
+    _, height, width = poison.image_shape
     grown = enlarged(maps, height, width)
     draw = numpy_generator(spec["seed"], "places")
     near, null, border, entropy, means = [], [], [], [], []
-    for c in range(images.num_classes):
-        own = grown[images.labels == c]
+    for c in range(spec["num_classes"]):
+        own = grown[labels == c]
         place = disc(poison.rows[c].tolist(), poison.cols[c].tolist(), height, width, spec["radius"])
         numbers = measure(own, place, spec["border"])
-        kept = ~np.isnan(numbers.near)
         near.append(_mean(numbers.near))
         border.append(_mean(numbers.border))
         entropy.append(_mean(numbers.entropy))
-        shares = _as_shares(own[kept]).mean(axis=0) if kept.any() else np.zeros((height, width))
-        null.append(_at_random(shares, poison.pixels, spec, draw) if kept.any() else None)
-        small = _as_shares(maps[images.labels == c][kept])
-        means.append(small.mean(axis=0) if kept.any() else np.zeros(maps.shape[1:]))
+        null.append(_at_random(_as_shares(own).mean(axis=0), poison.pixels, spec, draw) if len(own) else None)
+        small = _as_shares(maps[labels == c])
+        means.append(small.mean(axis=0) if len(own) else np.zeros(maps.shape[1:]))
     return {
         "near": _mean(near),
         "null": _mean(null),
         "border": _mean(border),
         "entropy": _mean(entropy),
-        "zero": int((grown.sum(axis=(1, 2)) == 0).sum()),
-        "images": len(images),
         "per_class": near,
         "maps": _short(np.stack(means)),
     }

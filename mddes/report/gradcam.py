@@ -52,10 +52,10 @@ def _maps(rows: Sequence[Row], pictures: Mapping[int, np.ndarray]) -> Figure:
     for ax, label in zip(axes[:, 0], labels, strict=True):
         ax.set_ylabel(label, fontsize=7)
     first = rows[0]
-    title = (
-        f"{first['dataset']}, {first['model']}, {first['row'].replace('N_p', '$N_p$')}: mean Grad-CAM of the true class"
-    )
-    figure.suptitle(f"{title}, one pair of networks;\neach map from 0 to its largest value, poison framed", fontsize=9)
+    of = f"{first['dataset']}, {first['model']}, {first['row'].replace('N_p', '$N_p$')}"
+    pairs = "one pair" if first["pairs"] == 1 else f"{first['pairs']} pairs"
+    title = f"{of}: mean Grad-CAM of the true class, {pairs} of networks"
+    figure.suptitle(f"{title};\neach map from 0 to its largest value, poison framed", fontsize=9)
     return figure
 
 

@@ -56,6 +56,7 @@ class Bench:
         on_progress: called after every training.
         images: other training sets that victims may name (`more={"images": name}`), with the data set's own labels.
         wanted: the keys of all trainings that the study has asked for so far.
+        succeeded: how many trainings it has got so far; a later stage that fails as a whole loses no earlier one.
     """
 
     dataset: Dataset
@@ -65,12 +66,13 @@ class Bench:
     on_progress: Callable[[Progress], None]
     images: dict[str, ImageSet] = dataclasses.field(default_factory=dict)
     wanted: set[str] = dataclasses.field(default_factory=set)
+    succeeded: int = 0
 
     def train(self, victims: Sequence[Victim]) -> list[Record]:
         """Return a record for each victim, in order, from the ledger or trained now.
 
         Raises:
-            RunStopped: all of them failed.
+            RunStopped: all of them failed, and nothing before them succeeded.
             InputError: the ledger is damaged.
         """
         digest = self.digest()
@@ -92,7 +94,7 @@ class Bench:
         """Return a record for each task, in order, from the ledger or computed now.
 
         Raises:
-            RunStopped: all of them failed.
+            RunStopped: all of them failed, and nothing before them succeeded.
         """
         keys = {task.key for task in tasks}
         self.wanted |= keys
@@ -105,8 +107,9 @@ class Bench:
 
         records = complete(tasks, shared, self.pool, self.ledger, on_record=watch)
         failed = [record for record in records if record["status"] == "failed"]
-        if failed and len(failed) == len(records):
+        if failed and len(failed) == len(records) and not self.succeeded:
             raise RunStopped(f"all {len(failed)} trainings of the study failed; the first of: {failed[0]['reason']}")
+        self.succeeded += len(records) - len(failed)
         return records
 
     def finish(self) -> None:

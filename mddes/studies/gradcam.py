@@ -29,7 +29,7 @@ from mddes.studies.statistics import compare_pairs, holm, summarise
 from mddes.tasks import Record, Task
 from mddes.training import Recipe
 
-TASK = "mddes.measures.attention:look"
+TASK = "mddes.measures.attention:look_pair"
 NUMBERS = ("near", "null", "border", "entropy")
 NETWORKS = COPIES = ("clean", "poisoned")
 Cell = dict[str, Any]
@@ -167,8 +167,8 @@ def _measured(records: Sequence[Record], network: str, copy: str) -> Cell:
         cell[f"{name}_values"] = found
     accuracies = [record[network][f"{copy}_test_accuracy"] for record in records]
     cell["accuracy"] = float(np.mean(accuracies)) if accuracies else None
-    cell["zero"] = sum(record[network][copy]["zero"] for record in records)
-    cell["maps"] = sum(record[network][copy]["images"] for record in records)
+    counts = {"zero": "zero", "compared": "compared", "maps": "images"}
+    cell |= {name: sum(record[network][copy][key] for record in records) for name, key in counts.items()}
     return cell
 
 
@@ -201,17 +201,27 @@ def _mean_images(dataset: Dataset, per_class: int) -> list[Cell]:
 
 
 def _maps(start: Cell, records: Sequence[Record]) -> list[Cell]:
-    """Return the first seed's mean maps of every class, with the places of its poison."""
-    first = next((record for record in records if record["victim"] == 0), None)
-    if first is None:
+    """Return the mean maps of every class over all seeds; of the first alone if each has a poison of its own."""
+    if not records:
         return []
-    places = [{"rows": rows, "cols": cols} for rows, cols in zip(*_places(first), strict=True)]
+    same = all(record["perturbation"] == records[0]["perturbation"] for record in records)
+    shown = records if same else records[:1]
+    places = [{"rows": rows, "cols": cols} for rows, cols in zip(*_places(shown[0]), strict=True)]
+    where = {**start, "kind": "map", "pairs": len(shown)}
     return [
-        {**start, "kind": "map", "network": network, "images": copy, "class": k, "map": one, **places[k]}
+        {**where, "network": network, "images": copy, "class": k, "map": one, **places[k]}
         for network in NETWORKS
         for copy in COPIES
-        for k, one in enumerate(first[network][copy]["maps"])
+        for k, one in enumerate(_mean_maps([record[network][copy]["maps"] for record in shown]))
     ]
+
+
+def _mean_maps(seeds: Sequence[Any]) -> list[Any]:
+    """Return the mean maps (K, h, w) of several seeds; one that has no map of a class does not count for it."""
+    maps = np.array(seeds)
+    counts = maps.any(axis=(2, 3)).sum(axis=0)
+    means: list[Any] = (maps.sum(axis=0) / np.maximum(1, counts)[:, None, None]).tolist()
+    return means
 
 
 def _singles(start: Cell, records: Sequence[Record], dataset: Dataset, config: GradcamConfig) -> list[Cell]:
@@ -227,7 +237,7 @@ def _singles(start: Cell, records: Sequence[Record], dataset: Dataset, config: G
         for network in NETWORKS:
             for i, index in enumerate(config.singles):
                 k = int(shown.labels[i])
-                picture = {"picture": images.images[i].tolist(), "map": first[network][copy]["singles"][i], **places[k]}
+                picture = {"picture": images.images[i].tolist(), "map": first[network]["singles"][copy][i], **places[k]}
                 where = {"network": network, "images": copy, "index": index, "class": k}
                 found.append({**start, "kind": "single", **where, **picture})
     return found

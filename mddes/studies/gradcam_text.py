@@ -26,7 +26,8 @@ def look_table(cells: Sequence[Cell]) -> list[dict[str, str]]:
             "near random places (%)": _percent(cell, "null"),
             "on the border (%)": _percent(cell, "border"),
             "entropy (0 to 1)": _spread(cell, "entropy", 1, 3),
-            "maps left out": f"{cell['zero']} of {cell['maps']}",
+            "zero maps": f"{cell['zero']} of {cell['maps']}",
+            "compared": str(cell["compared"]),
             "n": str(cell["n"]),
         }
         for cell in cells
@@ -81,8 +82,8 @@ def sentences(cells: Sequence[Cell], comparisons: Sequence[Cell], radius: float)
         text += f"random places {_percent(cell, 'null')} % ({_told(own, 'near', 'random places')}); on the border "
         text += f"{_percent(cell, 'border')} % against {_percent(rival, 'border')} % "
         text += f"({_told(own, 'border', 'the clean network')}; n = {cell['n']} pairs of networks, mean ± sd). "
-        text += f"Maps that are zero everywhere are left out: {cell['zero']} of {cell['maps']}, of the clean network's "
-        text += f"{rival['zero']}; the two are not of quite the same images."
+        text += f"These are of the {cell['compared']} of {cell['maps']} images whose map is zero in neither network "
+        text += f"(zero: {cell['zero']} of the poisoned network's, {rival['zero']} of the clean one's)."
         said.append(text)
     return said
 

@@ -36,6 +36,7 @@ SHORTCUTS = {
     "one-pixel-shortcut-paper": "paper",
     "one-pixel-shortcut-art": "art",
 }
+PERTURBATION = "perturbation.json"  # in the folder of a search
 KNOWN = ("clean", "uniform", "left-column", *SHORTCUTS, *SEARCHED)
 
 
@@ -74,11 +75,21 @@ def check_names(names: tuple[str, ...]) -> None:
         if Path(name).suffix in (".json", *ENDINGS):
             if not Path(name).is_file():
                 raise InputError(f"no file {name}, named as a poison")
-            if Path(name).stem in (*KNOWN, *ready_made()):
+            if named_by(name) in (*KNOWN, *ready_made()):
                 raise InputError(f"the row of {name} would be taken for another's: rename the file")
         else:
             known = ", ".join((*KNOWN, *ready_made()))
             raise InputError(f"unknown poison {name!r}; known: {known}; or a .json, .npz or .pt file")
+
+
+def named_by(file: str) -> str:
+    """Return the row of a perturbation's file: its name, or, as a search calls all of them alike, its folder's.
+
+    >>> named_by("mine/strong.json"), named_by("/runs/mnist-np1-s0/perturbation.json"), named_by("mnist-np1")
+    ('strong', 'mnist-np1-s0', 'mnist-np1')
+    """
+    path = Path(file)
+    return path.parent.name if path.name == PERTURBATION and path.parent.name else path.stem
 
 
 def check_poisons(train: ImageSet, settings: PoisonSettings, seed: int) -> None:
@@ -137,7 +148,7 @@ def poison_rows(
         else:
             perturbation = find(name)
             perturbation.check_fits(train.shape, train.num_classes)
-            rows.append(PoisonRow(Path(name).stem, perturbation.pixels, perturbation.mode, _always(perturbation)))
+            rows.append(PoisonRow(named_by(name), perturbation.pixels, perturbation.mode, _always(perturbation)))
     labels = [row.label for row in rows]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise InputError(f"two poisons would have the row {twice!r}: rename a file")
@@ -208,5 +219,5 @@ def _searched(
         "fitness_on_fresh_seeds": list(first.fresh),
     }
     winner = dataclasses.replace(first.perturbation, provenance=provenance)
-    winner.save(folder / "perturbation.json")
+    winner.save(folder / PERTURBATION)
     return winner, trainings
