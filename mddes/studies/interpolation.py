@@ -3,7 +3,7 @@
 A pair of optimizers trains from one initialisation on the same batches; loss and accuracy are judged along the line
 between the two (Goodfellow et al. 2015). A slice is not sharpness, so both ends are measured as well: top Hessian
 eigenvalue, trace, average-case sharpness, and the curvature along the line itself, compared pair by pair as ratios. The
-task is `measures/solutions.py`; the words are in `interpolation_text.py`.
+task is `measures/solutions.py`; the words are in `interpolation_text.py`, what goes together in `correlations.py`.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from mddes.seeding import derive
 from mddes.settings import Ranges
 from mddes.studies.base import PoisonedNetworks, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, check_records, failures
+from mddes.studies.correlations import correlation_cells, correlation_sentences, correlation_tables
 from mddes.studies.findings import Findings
 from mddes.studies.interpolation_text import sentences, tables
 from mddes.studies.optimizers import passes
@@ -180,23 +181,31 @@ def run_interpolation(bench: Bench, config: InterpolationConfig) -> Findings:
     for (label, model), own in groups.items():
         row = rows[label]
         start = {"dataset": bench.dataset.name, "poison": row.name, "pixels": row.pixels, "row": label, "model": model}
-        done = {s: record for s, record in own.items() if record["status"] == "done"}
+        done = _done(own)
         start |= {"first": config.ends()[0], "second": config.ends()[1], "n": len(done)}
         cells += _cells({**start, "failed": len(own) - len(done)}, done, config)
     compared = [cell for cell in cells if cell["kind"] == "comparison"]
     corrected = holm({str(i): cell["p"] for i, cell in enumerate(compared) if cell["p"] is not None})
     for i, cell in enumerate(compared):
         cell["p_holm"] = corrected.get(str(i))
+    together: list[dict[str, Any]] = []
+    for model in models:
+        alive = {row: [*_done(own).values()] for (row, name), own in groups.items() if name == model}
+        together += correlation_cells({"dataset": bench.dataset.name, "model": model}, alive)
     first, second = config.recipes(bench.dataset)
     measured = {name: getattr(config, name) for name in ("line_size", "measure_size")} | measures_of(config)
     protocol = {**protocol_of("interpolation", bench, first), "second": second.spec(), "measured": measured}
     return Findings(
         study="interpolation",
         protocol=protocol,
-        rows=cells,
-        tables=tables(cells),
-        sentences=sentences(cells) + failures(records),
+        rows=cells + together,
+        tables=tables(cells) | correlation_tables(together),
+        sentences=sentences(cells) + correlation_sentences(together) + failures(records),
     )
+
+
+def _done(records: Mapping[int, Record]) -> dict[int, Record]:
+    return {s: record for s, record in records.items() if record["status"] == "done"}
 
 
 def _task(bench: Bench, config: InterpolationConfig, row: PoisonRow, model: str, s: int) -> Task:

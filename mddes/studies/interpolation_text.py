@@ -15,6 +15,9 @@ WORDS = {
     "test_accuracy": "test accuracy",
     "train_loss": "training loss",
     "test_loss": "test loss",
+    "generalization_gap": "generalisation gap",
+    "norm": "norm of the weights",
+    "distance_from_init": "distance from the start",
 }
 JUDGED = tuple(WORDS)[:5]  # what "sharper" can mean
 

@@ -113,6 +113,29 @@ def welch(first: Summary, second: Summary) -> float | None:
     return float(stats.ttest_ind_from_stats(*parts[0], *parts[1], equal_var=False).pvalue)
 
 
+def kendall(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float | None, int]:
+    """Return Kendall's tau-b of the pairs in which no value is missing (None or NaN), and how many those are.
+
+    None where it is undefined: fewer than two pairs, or a side without two different values. There is no p here: it
+    would take the pairs for independent draws.
+
+    >>> kendall([1, 2, 3, 4], [1, 2, 4, None]), kendall([1, 2], [3, 3])
+    ((1.0, 3), (None, 2))
+
+    Raises:
+        ValueError: rows of different length.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"pairs need two rows of one length, not {len(first)} and {len(second)}")
+    x, y = np.array([first, second], dtype=float).reshape(2, -1)
+    there = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[there], y[there]
+    if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
+        return None, len(x)
+    tau = float(stats.kendalltau(x, y).statistic)
+    return max(-1.0, min(1.0, tau)), len(x)
+
+
 def detectable_effect(n: int, power: float = POWER) -> float | None:
     """Return the least Cohen's d_z that a two-sided paired t-test of n pairs at 0.05 finds with that power.
 
