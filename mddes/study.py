@@ -56,7 +56,8 @@ class Study:
         presets: settings by name.
         run: carries it out on a bench.
         count: victims of each kind of network, and how many plain trainings they cost.
-        figures: "module:function" of `mddes.report`, from its rows to figures by file name (imported to be drawn).
+        figures: "module:function" of `mddes.report`, from its rows to figures by file name (imported to be drawn);
+            the module's PANELS are what can be drawn on a given axis.
         costs: of a study of other trainings than victims': how many of each kind, and the seconds of one at most.
     """
 
@@ -73,13 +74,13 @@ def _study(module: Any, config: type[Any], run: Callable[[Bench, Any], Findings]
 
 
 STUDIES = {
-    "transfer": _study(transfer, transfer.TransferConfig, transfer.run_transfer, "studies:transfer_figures"),
-    "defenses": _study(defenses, defenses.DefensesConfig, defenses.run_defenses, "studies:defenses_figures"),
+    "transfer": _study(transfer, transfer.TransferConfig, transfer.run_transfer, "transfer:transfer_figures"),
+    "defenses": _study(defenses, defenses.DefensesConfig, defenses.run_defenses, "defenses:defenses_figures"),
     "learning-curve": _study(
         learning_curve,
         learning_curve.LearningCurveConfig,
         learning_curve.run_learning_curve,
-        "studies:learning_curve_figures",
+        "learning_curve:learning_curve_figures",
     ),
     "optimizers": _study(
         optimizers, optimizers.OptimizersConfig, optimizers.run_optimizers, "optimizers:optimizers_figures"

@@ -10,13 +10,13 @@ from cases import random_images
 from matplotlib.figure import Figure
 
 from mddes import ImageSet, Perturbation, uniform
-from mddes.report.figures import PANELS, learning_curve, poison_examples, save
+from mddes.report.figures import CURVES, learning_curve, poison_examples, save
 
 GENERATIONS = [
     {
         "generation": g,
         **{f"{name}_{kind}": round(0.1 * g + 0.01 * i + {"best": 0.3, "mean": 0.0, "std": 0.05}[kind], 3)
-           for i, (name, _) in enumerate(PANELS) for kind in ("best", "mean", "std")},
+           for i, (name, _) in enumerate(CURVES) for kind in ("best", "mean", "std")},
     }
     for g in range(4)
 ]  # fmt: skip
@@ -33,7 +33,7 @@ def write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 def test_the_learning_curve_shows_mean_best_and_spread(tmp_path: Path) -> None:
     figure = learning_curve(write(tmp_path / "g.csv", GENERATIONS))
     assert len(figure.axes) == 4
-    for ax, (name, label) in zip(figure.axes, PANELS, strict=True):
+    for ax, (name, label) in zip(figure.axes, CURVES, strict=True):
         assert ax.get_ylabel() == label
         mean, best = ax.lines
         assert mean.get_ydata() == pytest.approx([row[f"{name}_mean"] for row in GENERATIONS])

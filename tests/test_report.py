@@ -18,7 +18,8 @@ import mddes
 from mddes import InputError
 from mddes.cli import main
 from mddes.pages import write_report
-from mddes.report import diagnostics
+from mddes.report.diagnostics import strategy_diagnostics, timeline
+from mddes.report.figures import read_generations
 from mddes.report.page import Code, Link, Page, Part, Picture, Section, Table, as_html, as_markdown
 from mddes.report.perturbation_map import perturbation_map
 from mddes.study import study
@@ -218,7 +219,7 @@ def test_from_the_command_line(finished: Any, tmp_path: Path, capsys: pytest.Cap
 
 def test_what_is_drawn_of_a_strategy_is_what_was_sampled(finished: Any) -> None:
     records = [r for r in lines(finished.run_dir / "evaluations.jsonl") if r.get("phase") == "search"]
-    figure = diagnostics.strategy_diagnostics(finished.run_dir / "generations.csv", records)
+    figure = strategy_diagnostics(read_generations(finished.run_dir / "generations.csv"), records)
     _, spread, moved = figure.axes
     first = [r["asked"] for r in records if r["generation"] == 0]
     largest = spread.lines[0].get_ydata()
@@ -226,8 +227,9 @@ def test_what_is_drawn_of_a_strategy_is_what_was_sampled(finished: Any) -> None:
     second = [r["asked"] for r in records if r["generation"] == 1]
     distance = np.linalg.norm(np.mean(second, axis=0) - np.mean(first, axis=0))
     assert np.asarray(moved.lines[0].get_ydata())[1] == pytest.approx(distance)
-    timeline = diagnostics.timeline(records)
-    assert sum(len(bars.get_paths()) for bars in timeline.axes[0].collections) == len(records)
+    own = Figure().subplots()
+    timeline(own, records)
+    assert sum(len(bars.get_paths()) for bars in own.collections) == len(records)
 
 
 def test_what_a_notebook_shows(finished: Any, tmp_path: Path) -> None:
@@ -247,8 +249,7 @@ def test_what_a_notebook_shows(finished: Any, tmp_path: Path) -> None:
 def test_a_perturbation_s_map_names_the_classes_at_their_pixels_on_a_given_axis() -> None:
     poison = mddes.left_column(mddes.load_dataset("digits").train, pixels=1)
     own = Figure().subplots()
-    figure = perturbation_map(poison, own)
-    assert figure is own.figure
+    assert perturbation_map(own, poison) == "1 pixel a class, mode set; numbers are classes"
     labels = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in own.texts}
     assert len(labels) == 10
     for k in range(10):

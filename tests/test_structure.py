@@ -28,7 +28,7 @@ RANKS = {
     "preparation": 8,
     **dict.fromkeys(("api", "plan", "bar", "arguments", "study"), 9),
     **dict.fromkeys(("status", "study_plan"), 10),
-    "pages": 11,
+    **dict.fromkeys(("drawing", "pages"), 11),
     "commands": 12,
     "cli": 13,
     **dict.fromkeys(("__init__", "__main__"), 14),

@@ -1,92 +1,188 @@
-"""What a search did, drawn from its records: the two fitness terms, the strategy's spread, and who trained when."""
+"""What a search did, drawn from its records: the two fitness terms, the strategy's spread, and who trained when.
 
-import csv
+`PANELS` are those of a search. Their rows are of four kinds: generation (of generations.csv), candidate and training
+(records), and poison (a perturbation): `search_rows`.
+"""
+
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mddes.poison import Perturbation
+from mddes.report.figures import CURVES, over_generations, read_generations
+from mddes.report.panel import Panel, Rows, kind
+from mddes.report.perturbation_map import map_size, perturbation_map
+from mddes.report.style import SMALL, Row, over_whole_numbers, ruled
 from mddes.tasks import Record
 
 WORKERS_SHOWN = 24
 
 
-def fitness_scatter(records: Sequence[Record], ax: Axes | None = None) -> Figure:
-    """Draw F_m against F_d of every candidate that was trained, shaded by generation; on `ax`, if one is given."""
-    ax = ax or Figure(figsize=(5.6, 4.2), layout="constrained").subplots()
+def fitness_scatter(ax: Axes, records: Sequence[Row]) -> str:
+    """Draw F_m against F_d of every candidate that was trained, shaded by generation."""
     x = [record["domain_divergence"] for record in records]
     y = [record["semantic_mismatch"] for record in records]
     shade = [record["generation"] for record in records]
     points = ax.scatter(x, y, c=shade, cmap="viridis_r", s=18, edgecolor="0.2", linewidth=0.4)
     best = max(records, key=lambda record: record["fitness"])
-    ax.plot(best["domain_divergence"], best["semantic_mismatch"], "*", color="black", markersize=13, mfc="none")
     at = (best["domain_divergence"], best["semantic_mismatch"])
-    ax.annotate("best single value", at, (-6, 7), fontsize=7, textcoords="offset points", ha="right")
+    ax.plot(*at, "*", color="black", markersize=13, mfc="none")
+    ax.annotate("best single value", at, (-6, 7), fontsize=SMALL, textcoords="offset points", ha="right")
     ax.set(xlabel="domain divergence $F_d$", ylabel="semantic mismatch $F_m$ (nats)")
-    ax.grid(color="0.9", linewidth=0.6)
-    ax.set_axisbelow(True)
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    figure.colorbar(points, ax=ax, label="generation").ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
+    ruled(ax)
+    scale = ax.figure.colorbar(points, ax=ax, label="generation")
+    scale.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return f"n = {len(records)} candidates, a network each"
 
 
-def strategy_diagnostics(generations: Path, records: Sequence[Record]) -> Figure:
-    """Draw sigma, the standard deviations of the sampled coordinates, and how far the population's centre has moved."""
-    figure = Figure(figsize=(9.6, 3.0), layout="constrained")
-    step, spread, moved = figure.subplots(1, 3)
-    if generations.is_file():
-        with generations.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["sigma"]]
-        step.plot([int(r["generation"]) for r in rows], [float(r["sigma"]) for r in rows], "o-", color="black", ms=3)
-    step.set(ylabel="step size $\\sigma$", ylim=(0, None))
+def step_size(ax: Axes, generations: Sequence[Row]) -> str:
+    """Draw sigma after each generation."""
+    rows = [row for row in generations if row["sigma"]]
+    ax.plot([int(r["generation"]) for r in rows], [float(r["sigma"]) for r in rows], "o-", color="black", ms=3)
+    _over_generations(ax, "step size $\\sigma$")
+    return "CMA-ES: step size, in sides of the search cube"
+
+
+def coordinate_spread(ax: Axes, records: Sequence[Row]) -> str:
+    """Draw the largest, median and smallest standard deviation of a coordinate of the sampled candidates."""
+    sampled = _sampled(records)
+    deviations = [np.sort(own.std(axis=0, ddof=1)) for own in sampled.values()]
+    for share, style, label in ((1.0, "^--", "largest"), (0.5, "o-", "median"), (0.0, "v:", "smallest")):
+        y = [own[round(share * (len(own) - 1))] for own in deviations]
+        ax.plot([*sampled], y, style, color="black", ms=3, linewidth=1, label=label)
+    _over_generations(ax, "sd of a coordinate")
+    return f"CMA-ES: sd of {_sizes(sampled)} candidates, in sides of the search cube"
+
+
+def mean_movement(ax: Axes, records: Sequence[Row]) -> str:
+    """Draw how far the population's centre has moved from its first."""
+    sampled = _sampled(records)
+    centres = [own.mean(axis=0) for own in sampled.values()]
+    distances = [float(np.linalg.norm(centre - centres[0])) for centre in centres]
+    ax.plot([*sampled], distances, "s-", color="black", ms=3)
+    _over_generations(ax, "distance of the mean candidate\nfrom the first generation's")
+    return f"CMA-ES: mean of {_sizes(sampled)} candidates, in sides of the search cube"
+
+
+def _sampled(records: Sequence[Row]) -> dict[int, Any]:
+    """Return what was asked for in each generation of more than one candidate, (P, D)."""
     groups: dict[int, list[list[float]]] = defaultdict(list)
     for record in records:
         if record.get("repeat", 0) == 0 and "asked" in record:
             groups[record["generation"]].append(record["asked"])
-    sampled = {g: np.array(own) for g, own in sorted(groups.items()) if len(own) > 1}
-    x = list(sampled)
-    deviations = [np.sort(own.std(axis=0, ddof=1)) for own in sampled.values()]
-    for share, style, label in ((1.0, "^--", "largest"), (0.5, "o-", "median"), (0.0, "v:", "smallest")):
-        y = [own[round(share * (len(own) - 1))] for own in deviations]
-        spread.plot(x, y, style, color="black", ms=3, linewidth=1, label=label)
-    spread.set(ylabel="sd of a coordinate", ylim=(0, None))
-    if sampled:
-        spread.legend(fontsize=7, frameon=False)
-    centres = [own.mean(axis=0) for own in sampled.values()]
-    distances = [float(np.linalg.norm(centre - centres[0])) for centre in centres]
-    moved.plot(x, distances, "s-", color="black", ms=3)
-    moved.set(ylabel="distance of the mean candidate\nfrom the first generation's", ylim=(0, None))
-    for ax in (step, spread, moved):
-        ax.set_xlabel("generation")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(color="0.9", linewidth=0.6)
-        ax.set_axisbelow(True)
+    return {g: np.array(own) for g, own in sorted(groups.items()) if len(own) > 1}
+
+
+def _sizes(sampled: dict[int, Any]) -> str:
+    return "/".join(map(str, sorted({len(own) for own in sampled.values()})))
+
+
+def _over_generations(ax: Axes, label: str) -> None:
+    ax.set(ylabel=label, ylim=(0, None))
+    over_whole_numbers(ax, "generation")
+    ruled(ax)
+
+
+def strategy_diagnostics(generations: Sequence[Row], records: Sequence[Row]) -> Figure:
+    """Draw sigma, the standard deviations of the sampled coordinates, and how far the population's centre has moved."""
+    figure = Figure(figsize=(9.6, 3.0), layout="constrained")
+    step, spread, moved = figure.subplots(1, 3)
+    step_size(step, generations)
+    coordinate_spread(spread, records)
+    mean_movement(moved, records)
+    spread.legend(fontsize=SMALL, frameon=False)
     return figure
 
 
-def timeline(records: Sequence[Record], ax: Axes | None = None) -> Figure:
-    """Draw when each worker trained: a bar for each training, hatched where it failed; on `ax`, if one is given."""
+def timeline(ax: Axes, records: Sequence[Row]) -> str:
+    """Draw when each worker trained: a bar for each training, hatched where it failed."""
     workers = sorted({str(record["worker"]) for record in records})
     shown = workers[:WORKERS_SHOWN]
     start = min(record["began"] for record in records)
     length = max(record["began"] + record["seconds"] for record in records) - start
     unit, name = (3600.0, "hours") if length > 7200 else (60.0, "minutes") if length > 120 else (1.0, "seconds")
-    ax = ax or Figure(figsize=(8, 1.2 + 0.28 * len(shown)), layout="constrained").subplots()
     for line, worker in enumerate(shown):
         own = [record for record in records if str(record["worker"]) == worker]
         for status, tone, hatch in (("done", "0.55", ""), ("failed", "white", "////")):
             bars = [((r["began"] - start) / unit, r["seconds"] / unit) for r in own if r["status"] == status]
             ax.broken_barh(bars, (line - 0.35, 0.7), facecolor=tone, hatch=hatch, edgecolor="0.15", linewidth=0.3)
     more = f" (the first {len(shown)} of {len(workers)})" if len(shown) < len(workers) else ""
-    ax.set_yticks(range(len(shown)), [f"worker {i + 1}" for i in range(len(shown))], fontsize=7)
-    ax.set(xlabel=f"{name} since the first training began", ylim=(-0.6, len(shown) - 0.4))
-    ax.set_title(f"{len(records)} trainings on {len(workers)} worker(s){more}", fontsize=9)
-    ax.invert_yaxis()
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    return figure
+    ax.set_yticks(range(len(shown)), [f"worker {i + 1}" for i in range(len(shown))], fontsize=SMALL)
+    ax.set(xlabel=f"{name} since the first training began", ylim=(len(shown) - 0.4, -0.6))
+    return f"{len(records)} trainings on {len(workers)} worker(s){more}; hatched: failed"
+
+
+def timeline_size(records: Rows) -> tuple[float, float]:
+    """Return the size of a timeline, in inches."""
+    return 8.0, 1.2 + 0.28 * min(WORKERS_SHOWN, len({str(record["worker"]) for record in records}))
+
+
+def _curve(name: str, shows: str) -> Panel:
+    def prepare(rows: Rows) -> Rows:
+        return [row for row in rows if row["kind"] == "generation" and row[f"{name}_mean"]]
+
+    return Panel(f"{shows} over generations: mean ± sd of the candidates, and the fittest", _named(name), prepare)
+
+
+def _named(name: str) -> Callable[[Axes, Rows], str]:
+    return partial(over_generations, name=name)
+
+
+def _both_terms(rows: Rows) -> Rows:
+    terms = [name for name, _ in CURVES[1:3]]
+    return [row for row in rows if row["kind"] == "candidate" and all(row.get(term) is not None for term in terms)]
+
+
+def _asked(rows: Rows) -> Rows:
+    own = [row for row in rows if row["kind"] == "candidate"]
+    return own if _sampled(own) else []
+
+
+def search_rows(folder: Path, config: Mapping[str, Any], records: Sequence[Record]) -> list[Row]:
+    """Return what the panels of a search are drawn from, as far as it is there.
+
+    Args:
+        folder: of the search.
+        config: its settings.
+        records: its evaluations, finalists included.
+    """
+    path, winner = folder / "generations.csv", folder / "perturbation.json"
+    rows: list[Row] = [{**row, "kind": "generation"} for row in (read_generations(path) if path.is_file() else [])]
+    # What a random search asked for says nothing of a strategy.
+    hidden = {"asked"} if config.get("algorithm") == "random" else set()
+    done = [record for record in records if record["phase"] == "search" and record["status"] == "done"]
+    rows += [{k: v for k, v in record.items() if k not in hidden} | {"kind": "candidate"} for record in done]
+    rows += [{**record, "kind": "training"} for record in records if "began" in record]
+    return rows + ([{"kind": "poison", "perturbation": Perturbation.load(winner)}] if winner.is_file() else [])
+
+
+PANELS = {
+    "fitness": _curve("fitness", "fitness"),
+    "semantic-mismatch": _curve("semantic_mismatch", "the semantic mismatch"),
+    "domain-divergence": _curve("domain_divergence", "the domain divergence"),
+    "clean-accuracy": _curve("clean_accuracy", "held-out clean accuracy"),
+    "fitness-scatter": Panel(
+        "the two terms of the fitness of every candidate, by generation", fitness_scatter, _both_terms
+    ),
+    "step-size": Panel(
+        "sigma of CMA-ES over generations",
+        step_size,
+        lambda rows: [row for row in rows if row["kind"] == "generation" and row["sigma"]],
+    ),
+    "coordinate-sd": Panel("largest, median and smallest sd of a sampled coordinate", coordinate_spread, _asked),
+    "mean-movement": Panel("distance of the sampled mean from the first generation's", mean_movement, _asked),
+    "perturbation-map": Panel(
+        "where the found poison writes which class",
+        lambda ax, rows: perturbation_map(ax, rows[0]["perturbation"]),
+        kind("poison"),
+        size=lambda rows: map_size(rows[0]["perturbation"]),
+    ),
+    "timeline": Panel("when each worker trained", timeline, kind("training"), size=timeline_size),
+}

@@ -1,7 +1,6 @@
 """The two figures of a search: its learning curve, and the poison on one image per class.
 
-Both are drawn with matplotlib's object interface (no global state, no window), in gray with line styles and markers,
-so that they survive a black-and-white printer.
+Both are drawn with matplotlib's object interface (no global state, no window), in the one style of `style.py`.
 """
 
 import csv
@@ -12,12 +11,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mddes.data import ImageSet
 from mddes.poison import Perturbation
+from mddes.report.style import Row, over_whole_numbers, ruled
 
-PANELS = (
+CURVES = (
     ("fitness", "fitness $F$"),
     ("semantic_mismatch", "semantic mismatch $F_m$ (nats)"),
     ("domain_divergence", "domain divergence $F_d$"),
@@ -32,21 +31,39 @@ DPI = 150
 
 def learning_curve(generations: Path) -> Figure:
     """Draw fitness, F_m, F_d and held-out clean accuracy over generations from a generations.csv."""
-    with generations.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_generations(generations)
     figure = Figure(figsize=(8, 5.6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
-    for ax, (name, label) in zip(axes.flat, PANELS, strict=True):
-        _curve(ax, rows, name)
-        ax.set_ylabel(label)
-        ax.grid(color="0.9", linewidth=0.6)
-        ax.set_axisbelow(True)
-    for ax in axes[1]:
-        ax.set_xlabel("generation")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for ax, (name, _) in zip(axes.flat, CURVES, strict=True):
+        over_generations(ax, rows, name)
+    for ax in axes[0]:
+        ax.set_xlabel("")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
+
+
+def read_generations(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a generations.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def over_generations(ax: Axes, rows: Sequence[Row], name: str) -> str:
+    """Draw a curve of `CURVES` over generations: mean and spread of the candidates, and the fittest one's value."""
+    known = [row for row in rows if row[f"{name}_mean"]]
+    x = [int(row["generation"]) for row in known]
+    mean = np.array([float(row[f"{name}_mean"]) for row in known])
+    std = np.array([float(row[f"{name}_std"] or 0) for row in known])
+    best = [float(row[f"{name}_best"]) for row in known]
+    ax.fill_between(x, mean - std, mean + std, color="0.82", label="± 1 sd of the candidates")
+    ax.plot(x, mean, color="0.35", marker="o", markersize=3, label="mean of the generation")
+    ax.plot(x, best, color="black", linestyle="--", marker="^", markersize=4, label="fittest candidate")
+    ax.set_ylabel(dict(CURVES)[name])
+    over_whole_numbers(ax, "generation")
+    ruled(ax)
+    n = "/".join(map(str, sorted({int(row["evaluations"]) for row in known})))
+    return f"n = {n} candidates a generation, mean ± sd"
 
 
 def poison_examples(images: ImageSet, perturbation: Perturbation, class_names: Sequence[str]) -> Figure:
@@ -87,17 +104,6 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI)
     with rc_context({"svg.hashsalt": "mddes"}):
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-
-
-def _curve(ax: Axes, rows: Sequence[dict[str, str]], name: str) -> None:
-    known = [row for row in rows if row[f"{name}_mean"]]
-    x = [int(row["generation"]) for row in known]
-    mean = np.array([float(row[f"{name}_mean"]) for row in known])
-    std = np.array([float(row[f"{name}_std"] or 0) for row in known])
-    best = [float(row[f"{name}_best"]) for row in known]
-    ax.fill_between(x, mean - std, mean + std, color="0.82", label="± 1 sd of the candidates")
-    ax.plot(x, mean, color="0.35", marker="o", markersize=3, label="mean of the generation")
-    ax.plot(x, best, color="black", linestyle="--", marker="^", markersize=4, label="fittest candidate")
 
 
 def show(ax: Axes, picture: np.ndarray) -> None:

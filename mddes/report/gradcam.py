@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 from mddes.report.figures import frame, show
-from mddes.report.studies import file_name
+from mddes.report.panel import Panel, Rows, kind
+from mddes.report.style import Row, counts, file_name, inches, legend_below, numbers, ruled, typeset, unique
 
-Row = Mapping[str, Any]
 CLASSES_SHOWN = 10
 PANEL = 1.0  # inches
 LINES = (("clean", "clean"), ("clean", "poisoned"), ("poisoned", "clean"), ("poisoned", "poisoned"))
+PARTS = {"near": "near the class's own poison (%)", "border": "on the border (%)"}
 COLORS = "magma"  # from black to white in even steps of lightness: also readable in gray
 OPAQUE = 0.75
 
@@ -77,43 +78,87 @@ def _singles(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _overlay(ax: Axes, picture: np.ndarray, row: Row) -> None:
-    """Lay a map over an image (C, H, W), the more opaque the larger it is, and frame the poison's pixels."""
+def _overlay(ax: Axes, picture: np.ndarray, row: Row, side: float = PANEL) -> None:
+    """Lay a map over an image (C, H, W), the more opaque the larger it is, and frame the poison's pixels.
+
+    The longer side of the picture is `side` inches, so that frames lie around their pixels.
+    """
     show(ax, picture)
     small = torch.tensor(row["map"], dtype=torch.float64)[None, None]
     grown = F.interpolate(small, size=picture.shape[1:], mode="bilinear", align_corners=False)[0, 0].numpy()
     top = grown.max()
     shade = grown / top if top > 0 else grown
     ax.imshow(shade, cmap=COLORS, vmin=0, vmax=1, alpha=OPAQUE if top > 0 else 0, interpolation="nearest")
-    frame(ax, row["rows"], row["cols"], 72 * PANEL / max(picture.shape[1:]))
+    frame(ax, row["rows"], row["cols"], 72 * side / max(picture.shape[1:]))
 
 
-def _shares(rows: Sequence[Row]) -> Figure:
+def class_map(ax: Axes, rows: Rows) -> str:
+    """Draw the mean map of one class, network and copy over the class's mean image; rows are both."""
+    (picture,) = (np.array(row["picture"]) for row in rows if row["kind"] == "image")
+    (row,) = (row for row in rows if row["kind"] == "map")
+    _overlay(ax, picture, row, min(inches(ax)))
+    return (
+        f"{row['dataset']}, {row['model']}, {typeset(row['row'])}: mean Grad-CAM of class {row['class']}, "
+        f"{row['network']} network, {row['images']} images, one pair of networks; from 0 to its largest value, poison "
+        "framed"
+    )
+
+
+def _shares(rows: Rows) -> Figure:
     """Draw the share of the maps near the poison's pixels, near random places and on the border, with every seed."""
-    labels = list(dict.fromkeys(row["row"] for row in rows))
-    panels = (("near", "near the class's own poison (%)"), ("border", "on the border (%)"))
-    figure = Figure(figsize=(max(6.5, 2.5 + 1.6 * len(labels)), 6.2), layout="constrained")
-    for ax, (what, title) in zip(figure.subplots(2, 1, sharex=True), panels, strict=True):
-        for i, (network, copy) in enumerate(LINES):
-            own = [row for row in rows if (row["network"], row["images"]) == (network, copy)]
-            x = [labels.index(row["row"]) + 0.18 * (i - 1.5) for row in own]
-            for place, row in zip(x, own, strict=True):
-                values = [100 * value for value in row[f"{what}_values"].values()]
-                ax.plot([place] * len(values), values, "o", markersize=3, color="white", mec="black", mew=0.6, zorder=3)
-            mean = [np.nan if row[f"{what}_mean"] is None else 100 * row[f"{what}_mean"] for row in own]
-            std = [100 * (row[f"{what}_std"] or 0.0) for row in own]
-            style = {"marker": "s" if network == "clean" else "D", "color": "0.6" if copy == "clean" else "0.1"}
-            ax.errorbar(x, mean, std, linestyle="", capsize=3, label=f"{network} network, {copy} images", **style)
-            if what == "near":
-                null = [np.nan if row["null_mean"] is None else 100 * row["null_mean"] for row in own]
-                ax.plot(x, null, "_", markersize=14, color="0.3", label="near random places" if i == 0 else None)
-        ax.set(ylabel=f"share of Grad-CAM\n{title}")
-        ax.set_ylim(bottom=0)
-        ax.grid(axis="y", color="0.9", linewidth=0.6)
-        ax.set_axisbelow(True)
-    first, last = figure.axes
-    last.set_xticks(range(len(labels)), [label.replace("N_p", "$N_p$") for label in labels], fontsize=8)
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
-    n = "/".join(map(str, sorted({row["n"] for row in rows})))
-    figure.suptitle(f"{rows[0]['dataset']}, {rows[0]['model']}: mean ± sd, each pair of networks (n = {n})", fontsize=9)
+    figure = Figure(figsize=(_width(rows), 6.2), layout="constrained")
+    axes = figure.subplots(len(PARTS), 1, sharex=True)
+    for ax, part in zip(axes, PARTS, strict=True):
+        title = shares(ax, rows, part)
+    legend_below(figure, axes, columns=3)
+    figure.suptitle(title, fontsize=9)
     return figure
+
+
+def shares(ax: Axes, rows: Rows, part: str) -> str:
+    """Draw a share of the maps under every poison: mean ± sd of each network and copy, and every seed."""
+    labels = unique(rows, "row")
+    for i, (network, copy) in enumerate(LINES):
+        own = [row for row in rows if (row["network"], row["images"]) == (network, copy)]
+        x = [labels.index(row["row"]) + 0.18 * (i - 1.5) for row in own]
+        for place, row in zip(x, own, strict=True):
+            values = [100 * value for value in row[f"{part}_values"].values()]
+            ax.plot([place] * len(values), values, "o", markersize=3, color="white", mec="black", mew=0.6, zorder=3)
+        std = np.nan_to_num(numbers(own, f"{part}_std", 100))
+        style: dict[str, Any] = {
+            "marker": "s" if network == "clean" else "D",
+            "color": "0.6" if copy == "clean" else "0.1",
+        }
+        label = f"{network} network, {copy} images"
+        ax.errorbar(x, numbers(own, f"{part}_mean", 100), std, linestyle="", capsize=3, label=label, **style)
+        if part == "near":
+            style = {"label": "near random places" if i == 0 else "", "color": "0.3"}
+            ax.plot(x, numbers(own, "null_mean", 100), "_", markersize=14, **style)
+    ax.set_ylabel(f"share of Grad-CAM\n{PARTS[part]}")
+    ax.set_ylim(bottom=0)
+    ax.set_xticks(range(len(labels)), [typeset(label) for label in labels], fontsize=8)
+    ruled(ax, "y")
+    return f"{rows[0]['dataset']}, {rows[0]['model']}: mean ± sd, each pair of networks (n = {counts(rows)})"
+
+
+def _width(rows: Rows) -> float:
+    return max(6.5, 2.5 + 1.6 * len(unique(rows, "row")))
+
+
+PANELS = {
+    "class-map": Panel(
+        "mean Grad-CAM of a class over its mean image, the poison's pixels framed",
+        class_map,
+        kind("map", "image"),
+        {"model": "model", "poison": "row", "true_class": "class", "network": "network", "images": "images"},
+        size=lambda _: (3.6, 4.2),
+    ),
+    "shares": Panel(
+        "share of the maps near the poison's pixels, or on the border: mean ± sd, each pair of networks",
+        shares,
+        kind("look"),
+        {"model": "model"},
+        {"part": lambda _: tuple(PARTS)},
+        size=lambda rows: (_width(rows), 3.8),
+    ),
+}

@@ -1,100 +1,142 @@
 """The figures of a study of optimizers: bars at the chosen learning rates, and the sweeps they were chosen from."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mddes.report.studies import GRAYS, HATCHES, MARKERS, file_name
+from mddes.report.panel import Panel, Rows, kind
+from mddes.report.style import (
+    ACCURACY,
+    CLEAN_ACCURACY,
+    GRAYS,
+    HATCHES,
+    TITLE,
+    counts,
+    file_name,
+    legend_below,
+    level,
+    marker,
+    numbers,
+    ruled,
+    singles,
+    slanted,
+    tone,
+    typeset,
+    unique,
+)
 
-Row = Mapping[str, Any]
 SELECTIONS = {"poisoned": "chosen on poisoned data", "clean": "chosen by an oracle on clean data"}
+JUDGED = (("clean_test_accuracy_mean", "-", True), ("held_out_poisoned_accuracy", ":", False))
 
 
-def optimizers_figures(rows: Sequence[Row]) -> dict[str, Figure]:
+def optimizers_figures(rows: Rows) -> dict[str, Figure]:
     """Draw, for each network, clean test accuracy of the tuned optimizers under every poison, and of every rate."""
     figures = {}
-    for model in dict.fromkeys(row["model"] for row in rows):
+    for model in unique(rows, "model"):
         own = [row for row in rows if row["model"] == model]
-        figures[f"optimizers-{file_name(model)}.png"] = _bars([row for row in own if row["kind"] == "chosen"], model)
-        figures[f"rates-{file_name(model)}.png"] = _sweeps([row for row in own if row["kind"] == "sweep"], model)
+        figures[f"optimizers-{file_name(model)}.png"] = _chosen([row for row in own if row["kind"] == "chosen"])
+        figures[f"rates-{file_name(model)}.png"] = _sweeps([row for row in own if row["kind"] == "sweep"])
     return figures
 
 
-def _bars(rows: Sequence[Row], model: str) -> Figure:
-    """Draw a panel for each way to choose; groups are poisons, bars are optimizers with 95 % intervals."""
-    poisons = list(dict.fromkeys(row["row"] for row in rows))
-    names = list(dict.fromkeys(row["optimizer"] for row in rows))
-    figure = Figure(figsize=(max(6.0, 1.2 + 0.17 * len(poisons) * (len(names) + 2)), 6.4), layout="constrained")
+def _chosen(rows: Rows) -> Figure:
+    """Draw a panel for each way to choose."""
+    figure = Figure(figsize=(_width(rows), 6.4), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    width = 0.85 / len(names)
     for ax, (way, title) in zip(panels, SELECTIONS.items(), strict=True):
-        for row in rows:
-            if row["selection"] != way or row["clean_test_accuracy_mean"] is None:
-                continue
-            i = names.index(row["optimizer"])
-            x = poisons.index(row["row"]) + (i - (len(names) - 1) / 2) * width
-            mean, low, high = (100 * (row[f"clean_test_accuracy_{end}"] or 0.0) for end in ("mean", "low", "high"))
-            tone, hatch = GRAYS[i % 4], HATCHES[(i // 4 + i) % 4]
-            ax.bar(x, mean, width, color=tone, edgecolor="black", linewidth=0.5, hatch=hatch, label=row["optimizer"])
-            if row["clean_test_accuracy_low"] is not None:
-                ax.errorbar(x, mean, [[mean - low], [high - mean]], color="black", capsize=1.5, linewidth=0.8)
-            single = 100 * np.array(row["accuracies"])
-            dots = {"linestyle": "", "marker": "o", "markersize": 1.8, "color": "white", "mec": "black", "mew": 0.4}
-            ax.plot(np.full(len(single), x), single, **dots)
-        ax.axhline(100 * rows[0]["majority"], color="0.4", linestyle=":", linewidth=1)
-        ax.set(ylim=(0, 100), ylabel="clean test accuracy (%)")
-        ax.set_title(title, fontsize=9)
-        ax.grid(axis="y", color="0.9", linewidth=0.6)
-        ax.set_axisbelow(True)
-    panels[-1].set_xticks(range(len(poisons)), [name.replace("N_p", "$N_p$") for name in poisons], fontsize=8)
-    panels[-1].tick_params(axis="x", rotation=20)
-    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-    figure.legend(
-        [handles[name] for name in names if name in handles],
-        [name for name in names if name in handles],
-        loc="outside lower center",
-        ncols=5,
-        fontsize=7,
-        frameon=False,
-    )
-    counts = "/".join(map(str, sorted({row["n"] for row in rows if row["n"]})))
-    title = f"{rows[0]['dataset']}, {model}: mean, 95 % interval, each network (n = {counts} a bar)"
-    figure.suptitle(title, fontsize=9)
+        bars(ax, [row for row in rows if row["selection"] == way])
+        ax.set_title(title, fontsize=TITLE)
+    legend_below(figure, panels)
+    figure.suptitle(f"{_whose(rows)}: mean, 95 % interval, each network (n = {counts(rows)} a bar)", fontsize=TITLE)
     return figure
 
 
-def _sweeps(rows: Sequence[Row], model: str) -> Figure:
-    """Draw a panel for each poison: clean test accuracy and poisoned held-out accuracy over the learning rate."""
-    poisons = list(dict.fromkeys(row["row"] for row in rows))
-    names = list(dict.fromkeys(row["optimizer"] for row in rows))
+def bars(ax: Axes, rows: Rows) -> str:
+    """Draw the rows of one way to choose: groups are poisons, bars are optimizers with 95 % intervals."""
+    poisons, names = unique(rows, "row"), unique(rows, "optimizer")
+    width = 0.85 / len(names)
+    labelled = set()
+    for row in rows:
+        if row["clean_test_accuracy_mean"] is None:
+            continue
+        i = names.index(row["optimizer"])
+        x = poisons.index(row["row"]) + (i - (len(names) - 1) / 2) * width
+        mean, low, high = (100 * (row[f"clean_test_accuracy_{end}"] or 0.0) for end in ("mean", "low", "high"))
+        style: dict[str, Any] = {"color": GRAYS[i % 4], "hatch": HATCHES[(i // 4 + i) % 4], "edgecolor": "black"}
+        label = None if i in labelled else typeset(row["optimizer"])
+        ax.bar(x, mean, width, linewidth=0.5, label=label, **style)
+        labelled.add(i)
+        if row["clean_test_accuracy_low"] is not None:
+            ax.errorbar(x, mean, [[mean - low], [high - mean]], color="black", capsize=1.5, linewidth=0.8)
+        singles(ax, x, [100 * accuracy for accuracy in row["accuracies"]], 1.8)
+    level(ax, rows[0])
+    ax.set(ylim=(0, 100), ylabel=CLEAN_ACCURACY)
+    slanted(ax, poisons, 20)
+    ruled(ax, "y")
+    way = SELECTIONS[rows[0]["selection"]]
+    return f"{_whose(rows)}, rates {way}: mean, 95 % interval, each network (n = {counts(rows)} a bar)"
+
+
+def _sweeps(rows: Rows) -> Figure:
+    """Draw a panel for each poison."""
+    poisons = unique(rows, "row")
     columns = min(3, len(poisons))
     lines = -(-len(poisons) // columns)
     figure = Figure(figsize=(1.0 + 3.2 * columns, 0.8 + 2.6 * lines), layout="constrained")
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False).flat
     for ax, poison in zip(panels, poisons, strict=False):
-        for i, name in enumerate(names):
-            own = sorted((r for r in rows if (r["row"], r["optimizer"]) == (poison, name)), key=lambda r: r["lr"])
-            x = [row["lr"] for row in own]
-            tone = str(0.7 * i / max(1, len(names) - 1))
-            for field, line, filled in (
-                ("clean_test_accuracy_mean", "-", tone),
-                ("held_out_poisoned_accuracy", ":", "none"),
-            ):
-                y = [np.nan if row[field] is None else 100 * row[field] for row in own]
-                marker = MARKERS[i % len(MARKERS)]
-                label = name if line == "-" else None
-                ax.plot(x, y, line, color=tone, marker=marker, markersize=3.5, mfc=filled, linewidth=1, label=label)
-        ax.set(xscale="log", ylim=(0, 102), xlabel="learning rate")
-        ax.set_title(poison.replace("N_p", "$N_p$"), fontsize=9)
-        ax.grid(color="0.9", linewidth=0.6)
-    figure.supylabel("accuracy (%)", fontsize=9)
-    first = figure.axes[0]
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7, frameon=False)
+        rates(ax, [row for row in rows if row["row"] == poison])
+        ax.set_ylabel("")
+        ax.set_title(typeset(poison), fontsize=TITLE)
+    figure.supylabel(ACCURACY, fontsize=TITLE)
+    legend_below(figure, figure.axes[: len(poisons)])
     for ax in figure.axes[len(poisons) :]:
         ax.set_visible(False)
-    n = "/".join(map(str, sorted({row["n"] for row in rows if row["n"]})))
-    title = f"{rows[0]['dataset']}, {model}: filled, on clean test images; open, on poisoned held-out images (n = {n})"
-    figure.suptitle(title, fontsize=9)
+    title = f"{_whose(rows)}: filled, on clean test images; open, on poisoned held-out images (n = {counts(rows)})"
+    figure.suptitle(title, fontsize=TITLE)
     return figure
+
+
+def rates(ax: Axes, rows: Rows) -> str:
+    """Draw the rows of one poison: clean test accuracy and poisoned held-out accuracy over the learning rate."""
+    names = unique(rows, "optimizer")
+    for i, name in enumerate(names):
+        own = sorted((row for row in rows if row["optimizer"] == name), key=lambda row: float(row["lr"]))
+        shade = tone(i, len(names), 0.7)
+        for field, line, filled in JUDGED:
+            style: dict[str, Any] = {"marker": marker(i), "markersize": 3.5, "mfc": shade if filled else "none"}
+            label = typeset(name) if filled else None
+            ax.plot([r["lr"] for r in own], numbers(own, field, 100), line, color=shade, lw=1, label=label, **style)
+    ax.set(xscale="log", ylim=(0, 102), xlabel="learning rate", ylabel=ACCURACY)
+    ruled(ax)
+    return (
+        f"{_whose(rows)}, {typeset(rows[0]['row'])}: means; filled, on clean test images; open, on poisoned "
+        f"held-out images (n = {counts(rows)})"
+    )
+
+
+def _whose(rows: Rows) -> str:
+    return f"{rows[0]['dataset']}, {rows[0]['model']}"
+
+
+def _width(rows: Rows) -> float:
+    return max(6.0, 1.2 + 0.17 * len(unique(rows, "row")) * (len(unique(rows, "optimizer")) + 2))
+
+
+PANELS = {
+    "bars": Panel(
+        "clean test accuracy of each tuned optimizer under every poison: mean, 95 % interval, each network",
+        bars,
+        kind("chosen"),
+        {"model": "model", "selection": "selection"},
+        size=lambda rows: (_width(rows), 4.0),
+        full=True,
+    ),
+    "rates": Panel(
+        "accuracy of each optimizer over its learning rate, on clean test and on poisoned held-out images",
+        rates,
+        kind("sweep"),
+        {"model": "model", "poison": "row"},
+    ),
+}

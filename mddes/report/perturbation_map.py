@@ -4,28 +4,25 @@ from collections import defaultdict
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mddes.poison import Perturbation
+from mddes.report.style import inches
 
 INCHES = 4.6
 
 
-def perturbation_map(perturbation: Perturbation, ax: Axes | None = None) -> Figure:
+def map_size(perturbation: Perturbation) -> tuple[float, float]:
+    """Return the size of a map, in inches."""
+    _, height, width = perturbation.image_shape
+    return INCHES * width / max(height, width) + 1, INCHES
+
+
+def perturbation_map(ax: Axes, perturbation: Perturbation) -> str:
     """Draw a perturbation: each pixel in the shade of its value (the mean over channels), with its classes.
 
     Where several classes share a pixel, the shade is that of their mean.
-
-    Args:
-        perturbation: what to draw.
-        ax: draw here; default a figure of its own.
-
-    Returns:
-        The figure that `ax` belongs to.
     """
     _, height, width = perturbation.image_shape
-    if ax is None:
-        ax = Figure(figsize=(INCHES * width / max(height, width) + 1, INCHES), layout="constrained").subplots()
     low = 0 if perturbation.mode == "set" else -255
     shades = np.full((height, width), np.nan)
     classes: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -39,9 +36,10 @@ def perturbation_map(perturbation: Perturbation, ax: Axes | None = None) -> Figu
             shades[row, col] = (before + value.mean()) / len(own)
     ax.set_facecolor("0.93")
     image = ax.imshow(shades, cmap="gray", vmin=low, vmax=255, interpolation="nearest")
+    cell = 72 * min(inches(ax)[0] / width, inches(ax)[1] / height)  # points
+    size = max(4.0, min(9.0, 0.55 * cell))
     for (row, col), own in classes.items():
         light = (shades[row, col] - low) / (255 - low) > 0.55
-        size = max(4.0, min(9.0, 150 / max(height, width)))
         text = ",".join(map(str, own))
         ax.text(col, row, text, color="black" if light else "white", ha="center", va="center", fontsize=size)
         ax.plot(
@@ -51,7 +49,7 @@ def perturbation_map(perturbation: Perturbation, ax: Axes | None = None) -> Figu
             linewidth=0.5,
         )
     ax.set(xlabel="column", ylabel="row", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    figure = ax.figure
-    assert isinstance(figure, Figure)
-    figure.colorbar(image, ax=ax, label="value" if perturbation.mode == "set" else "value added", shrink=0.85)
-    return figure
+    label = "value" if perturbation.mode == "set" else "value added"
+    ax.figure.colorbar(image, ax=ax, label=f"{label} (8 bit)", shrink=0.85)
+    pixels = "1 pixel" if perturbation.pixels == 1 else f"{perturbation.pixels} pixels"
+    return f"{pixels} a class, mode {perturbation.mode}; numbers are classes"

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from mddes.poison import Perturbation
 from mddes.poison.perturbation_file import as_rows
-from mddes.report import diagnostics
+from mddes.report.diagnostics import PANELS, search_rows, strategy_diagnostics
 from mddes.report.figures import DPI, learning_curve
 from mddes.report.page import Code, Page, Part, Picture, Section, Table
-from mddes.report.perturbation_map import perturbation_map
+from mddes.report.panel import alone
 from mddes.tasks import Record
 from mddes.tasks.run_folder import read_json
 
@@ -129,8 +129,9 @@ def _poison(perturbation: Perturbation | None) -> list[Part]:
     how = "set to" if perturbation.mode == "set" else "added to, and clipped to 0 .. 255"
     told = as_rows(perturbation.change())
     table = Table(told, f"Row and column count from 0, top left; the pixel is {how} the value (8 bit, each channel).")
+    figure = alone(PANELS["perturbation-map"], [{"perturbation": perturbation}])
     shown = "A grid of the image's size, with the number of each class at its pixels, shaded by value."
-    return [table, picture(perturbation_map(perturbation), shown, "Where each class is written.")]
+    return [table, picture(figure, shown, "Where each class is written.")]
 
 
 def _curves(folder: Path, config: Mapping[str, Any], records: Sequence[Record]) -> list[Part]:
@@ -138,20 +139,21 @@ def _curves(folder: Path, config: Mapping[str, Any], records: Sequence[Record]) 
     if (folder / "generations.csv").is_file():
         shown = "Four panels over generations: fitness, semantic mismatch, domain divergence, held-out clean accuracy."
         parts.append(picture(learning_curve(folder / "generations.csv"), shown, "Learning curves of the search."))
-    searched = [record for record in records if record["phase"] == "search" and record["status"] == "done"]
-    if searched:
+    rows = search_rows(folder, config, records)
+    if pairs := PANELS["fitness-scatter"].prepare(rows):
         shown = "Each candidate as a point: domain divergence across, semantic mismatch upwards, later ones darker."
-        note = f"The two terms of the fitness, n = {len(searched)} candidates."
-        parts.append(picture(diagnostics.fitness_scatter(searched), shown, note))
-        if config.get("algorithm", "cma-es") == "cma-es":
-            shown = "Step size, spread of the sampled coordinates, and distance of the population from its start."
-            note = "CMA-ES: sigma as it adapted it, and what was sampled, in units of the search cube."
-            figure = diagnostics.strategy_diagnostics(folder / "generations.csv", searched)
-            parts.append(picture(figure, shown, note))
-    timed = [record for record in records if "began" in record]
-    if timed:
+        note = f"The two terms of the fitness, n = {len(pairs)} candidates."
+        parts.append(picture(alone(PANELS["fitness-scatter"], pairs), shown, note))
+    if sampled := PANELS["coordinate-sd"].prepare(rows):
+        shown = "Step size, spread of the sampled coordinates, and distance of the population from its start."
+        note = "CMA-ES: sigma as it adapted it, and what was sampled, in units of the search cube."
+        figure = strategy_diagnostics(PANELS["step-size"].prepare(rows), sampled)
+        parts.append(picture(figure, shown, note))
+    if timed := PANELS["timeline"].prepare(rows):
         shown = "A bar for each training, a line for each worker, over the hours of the run."
-        parts.append(picture(diagnostics.timeline(timed), shown, "Who trained when; gaps are waiting or resuming."))
+        parts.append(
+            picture(alone(PANELS["timeline"], timed), shown, "Who trained when; gaps are waiting or resuming.")
+        )
     return parts
 
 
