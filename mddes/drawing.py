@@ -25,8 +25,7 @@ from mddes.study import STUDIES
 from mddes.tasks.ledger import read
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from mddes.report.panel import Axes, Figure
 
 Rows = Sequence[Mapping[str, Any]]
 

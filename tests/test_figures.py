@@ -15,6 +15,8 @@ from mddes.report.figures import CURVES, learning_curve, poison_examples, save
 GENERATIONS = [
     {
         "generation": g,
+        "evaluations": 19,
+        "failed": 1,
         **{f"{name}_{kind}": round(0.1 * g + 0.01 * i + {"best": 0.3, "mean": 0.0, "std": 0.05}[kind], 3)
            for i, (name, _) in enumerate(CURVES) for kind in ("best", "mean", "std")},
     }

@@ -328,7 +328,7 @@ def test_ends_are_compared_pair_by_pair_as_ratios_and_corrected_together(finishe
 
 
 def test_tables_sentences_and_figures(finished: Findings) -> None:
-    ends, line, comparisons = finished.tables.values()
+    ends, line, comparisons, together = finished.tables.values()
     assert [(row["poison"], row["solution"]) for row in ends] == [
         ("clean", "sgd"),
         ("clean", "adam"),
@@ -338,10 +338,11 @@ def test_tables_sentences_and_figures(finished: Findings) -> None:
     assert [row["poison"] for row in line] == ["clean", "uniform, N_p = 2"]
     assert "raw barrier test" in line[0]
     assert len(comparisons) == 2 * 6
-    assert len(finished.sentences) == 2
+    assert len(together) == 9
+    assert len(finished.sentences) == 3
     assert finished.sentences[0].startswith("digits, graynet-bn, clean: is the sgd solution sharper than the adam one?")
     names = {path.name for path in (finished.run_dir / "figures").glob("*.png")}
-    assert names == {"line-graynet-bn.png", "around-graynet-bn.png"}
+    assert names == {"line-graynet-bn.png", "around-graynet-bn.png", "correlations-graynet-bn.png"}
 
 
 def test_a_resumed_study_is_the_uninterrupted_one(finished: Findings, tmp_path: Path) -> None:

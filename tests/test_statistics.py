@@ -1,6 +1,7 @@
 """What rows of accuracies say: against textbook formulas, written out."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mddes.studies.findings import Findings, as_markdown
-from mddes.studies.statistics import compare_pairs, compare_spreads, detectable_effect, holm, summarise, welch
+from mddes.studies.statistics import compare_pairs, compare_spreads, detectable_effect, holm, kendall, summarise, welch
 
 FIRST, SECOND = (0.91, 0.88, 0.93, 0.90, 0.87), (0.80, 0.85, 0.79, 0.84, 0.81)
 
@@ -114,3 +115,39 @@ def test_spreads_of_pairs_are_compared_as_by_morgan_s_t() -> None:
     assert compared[0] == pytest.approx(np.sqrt(f))
     assert compared[1] == pytest.approx(2 * stats.t.sf(abs(t), 18))
     assert compare_spreads([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]) is None, "equal spreads, and nothing between the pairs"
+
+
+@given(st.permutations(range(7)))
+def test_kendall_counts_inversions_where_nothing_ties(order: list[int]) -> None:
+    inversions = sum(a > b for a, b in combinations(order, 2))
+    tau, n = kendall(range(7), order)
+    assert n == 7
+    assert tau == pytest.approx(1 - 2 * inversions / math.comb(7, 2))
+
+
+def pair_by_pair(first: list[int], second: list[int]) -> float | None:
+    """Return tau-b as Kendall (1945) defines it, from all pairs of pairs."""
+    signs = [(np.sign(a - c), np.sign(b - d)) for (a, b), (c, d) in combinations(zip(first, second, strict=True), 2)]
+    untied = [sum(pair[i] != 0 for pair in signs) for i in range(2)]
+    return None if 0 in untied else float(sum(x * y for x, y in signs)) / math.sqrt(untied[0] * untied[1])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=9))
+def test_kendall_with_ties_is_what_all_pairs_say(points: list[tuple[int, int]]) -> None:
+    first, second = [a for a, _ in points], [b for _, b in points]
+    tau, n = kendall(first, second)
+    assert n == len(points)
+    expected = pair_by_pair(first, second)
+    assert tau == (None if expected is None else pytest.approx(expected))
+    grown = [math.exp(a) for a in first]  # ranks are all that counts
+    assert kendall(grown, second) == (tau, n)
+
+
+def test_kendall_of_known_cases() -> None:
+    for first, second, expected in (([1, 2, 3, 4], [1, 2, 4, 3], 2 / 3), ([1, 1, 2, 2], [1, 2, 3, 4], 0.8165)):
+        assert kendall(first, second)[0] == pytest.approx(expected, abs=5e-5)
+    assert kendall([1, 2, None, 4, 9], [1, 2, 3, math.nan, 4]) == (1.0, 3), "missing pairs are left out"
+    for few, other, n in (([], [], 0), ([1], [2], 1), ([1, 1], [1, 2], 2), ([1, 2, None], [3, 3, 4], 2)):
+        assert kendall(few, other) == (None, n)
+    with pytest.raises(ValueError, match="not 2 and 1"):
+        kendall([1, 2], [1])

@@ -34,7 +34,9 @@ def fitness_scatter(ax: Axes, records: Sequence[Row]) -> str:
     best = max(records, key=lambda record: record["fitness"])
     at = (best["domain_divergence"], best["semantic_mismatch"])
     ax.plot(*at, "*", color="black", markersize=13, mfc="none")
-    ax.annotate("best single value", at, (-6, 7), fontsize=SMALL, textcoords="offset points", ha="right")
+    left = at[0] < sum(ax.get_xlim()) / 2
+    style: dict[str, Any] = {"ha": "left" if left else "right", "va": "center", "textcoords": "offset points"}
+    ax.annotate("best single value", at, (9 if left else -9, 0), fontsize=SMALL, **style)
     ax.set(xlabel="domain divergence $F_d$", ylabel="semantic mismatch $F_m$ (nats)")
     ruled(ax)
     scale = ax.figure.colorbar(points, ax=ax, label="generation")
@@ -128,7 +130,9 @@ def _curve(name: str, shows: str) -> Panel:
     def prepare(rows: Rows) -> Rows:
         return [row for row in rows if row["kind"] == "generation" and row[f"{name}_mean"]]
 
-    return Panel(f"{shows} over generations: mean ± sd of the candidates, and the fittest", _named(name), prepare)
+    return Panel(
+        f"{shows} over generations: mean ± sd of the candidates, and the fittest", _named(name), prepare, full=True
+    )
 
 
 def _named(name: str) -> Callable[[Axes, Rows], str]:

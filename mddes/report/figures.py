@@ -62,7 +62,7 @@ def over_generations(ax: Axes, rows: Sequence[Row], name: str) -> str:
     ax.set_ylabel(dict(CURVES)[name])
     over_whole_numbers(ax, "generation")
     ruled(ax)
-    n = "/".join(map(str, sorted({int(row["evaluations"]) for row in known})))
+    n = "/".join(map(str, sorted({int(row["evaluations"]) - int(row["failed"]) for row in known})))
     return f"n = {n} candidates a generation, mean ± sd"
 
 

@@ -98,9 +98,8 @@ def class_map(ax: Axes, rows: Rows) -> str:
     (row,) = (row for row in rows if row["kind"] == "map")
     _overlay(ax, picture, row, min(inches(ax)))
     return (
-        f"{row['dataset']}, {row['model']}, {typeset(row['row'])}: mean Grad-CAM of class {row['class']}, "
-        f"{row['network']} network, {row['images']} images, one pair of networks; from 0 to its largest value, poison "
-        "framed"
+        f"{row['dataset']}, {row['model']}, {typeset(row['row'])}: mean Grad-CAM of class {row['class']}; "
+        f"{row['network']} network, {row['images']} images, one pair; from 0 to its largest value, poison framed"
     )
 
 
@@ -136,7 +135,7 @@ def shares(ax: Axes, rows: Rows, part: str) -> str:
             ax.plot(x, numbers(own, "null_mean", 100), "_", markersize=14, **style)
     ax.set_ylabel(f"share of Grad-CAM\n{PARTS[part]}")
     ax.set_ylim(bottom=0)
-    ax.set_xticks(range(len(labels)), [typeset(label) for label in labels], fontsize=8)
+    ax.set_xticks(range(len(labels)), [typeset(label.replace(", ", ",\n")) for label in labels], fontsize=8)
     ruled(ax, "y")
     return f"{rows[0]['dataset']}, {rows[0]['model']}: mean ± sd, each pair of networks (n = {counts(rows)})"
 
@@ -160,5 +159,6 @@ PANELS = {
         {"model": "model"},
         {"part": lambda _: tuple(PARTS)},
         size=lambda rows: (_width(rows), 3.8),
+        full=True,
     ),
 }

@@ -17,7 +17,7 @@ from mddes.report.style import inches
 COLORS = "PuOr_r"  # from -1, brown in PuOr's other order, over white to 1
 LUMA = (0.299, 0.587, 0.114)
 DARK = 0.5
-INK = 72 * 0.42  # of a cell's width, in points: what four signs may take
+BESIDE = (2.1, 1.4)  # inches that names and colour bar take, across and upwards
 
 Pair = tuple[str, str]
 
@@ -37,7 +37,8 @@ def heat_map(ax: Axes, names: Mapping[str, str], found: Mapping[Pair, tuple[floa
     rows, columns = keys[1:], keys[:-1]
     cells = np.full((len(rows), len(columns)), np.nan)
     usual = _usual([n for _, n in found.values()])
-    size = max(4.0, min(10.0, INK * min(inches(ax)[0] / len(columns), inches(ax)[1] / len(rows))))
+    cell = _cell(ax, len(rows))
+    size, small = min(10.0, 0.36 * cell), min(8.0, 0.8 * cell)
     scale, colors = Normalize(-1, 1), mpl.colormaps[COLORS]
     hatched = False
     for i, row in enumerate(rows):
@@ -52,11 +53,17 @@ def heat_map(ax: Axes, names: Mapping[str, str], found: Mapping[Pair, tuple[floa
             text = _short(tau) + (f"\nn = {n}" if n != usual else "")
             ax.text(j, i, text, color=ink, ha="center", va="center", fontsize=size if n == usual else 0.7 * size)
     image = ax.imshow(cells, cmap=colors, norm=scale, interpolation="nearest")
-    ax.set_xticks(range(len(columns)), [names[key] for key in columns], rotation=40, ha="right", fontsize=8)
-    ax.set_yticks(range(len(rows)), [names[key] for key in rows], fontsize=8)
+    ax.set_xticks(range(len(columns)), [names[key] for key in columns], rotation=40, ha="right", fontsize=small)
+    ax.set_yticks(range(len(rows)), [names[key] for key in rows], fontsize=small)
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.colorbar(image, ax=ax, label="Kendall's $\\tau_b$", shrink=0.7)
     return f"n = {usual} solutions" + ("; hatched: undefined" if hatched else "")
+
+
+def _cell(ax: Axes, n: int) -> float:
+    """Return about how wide one of n cells a side will be, in points: the figure is not laid out yet."""
+    free = (1.25 * side - beside for side, beside in zip(inches(ax), BESIDE, strict=True))
+    return max(6.0, 72 * min(free) / n)
 
 
 def _usual(counts: Sequence[int]) -> int:

@@ -183,12 +183,12 @@ def _correlations(rows: Rows) -> Figure:
     figure = Figure(figsize=(MAP[0] * columns, MAP[1] * lines + 0.5), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).flat
     for ax, name in zip(panels, shown, strict=False):
-        ax.set_title(correlations(ax, [row for row in rows if row["within"] == name]), fontsize=TITLE)
+        title = correlations(ax, [row for row in rows if row["within"] == name])
+        ax.set_title(title.removeprefix(f"{_where(rows)}, "), fontsize=TITLE)
     for ax in panels[len(shown) :]:
         ax.set_visible(False)
     figure.suptitle(
-        f"{rows[0]['dataset']}, {rows[0]['model']}: Kendall's $\\tau_b$ of what was measured at the solutions; "
-        "no causal statement",
+        f"{_where(rows)}: Kendall's $\\tau_b$ of what was measured at the solutions; no causal statement",
         fontsize=TITLE + 1,
     )
     return figure
@@ -199,16 +199,20 @@ def correlations(ax: Axes, rows: Rows) -> str:
     found = {(row["first"], row["second"]): (row["tau"], row["n"]) for row in rows}
     said = heat_map(ax, {name: WORDS[name] for name in QUANTITIES}, found)
     pooled = rows[0]["within"] == ALL
-    where = f"all poisons together ({rows[0]['poisons']})" if pooled else f"within {typeset(rows[0]['within'])}"
-    return f"{where}: {said}"
+    solutions = f"{rows[0]['poisons']} poison(s) together" if pooled else f"within {typeset(rows[0]['within'])}"
+    return f"{_where(rows)}, {solutions}: {said}"
 
 
 def _ends(rows: Rows) -> tuple[str, str]:
     return rows[0]["first"], rows[0]["second"]
 
 
-def _whose(rows: Sequence[Row]) -> str:
-    return f"{rows[0]['dataset']}, {rows[0]['model']}, {typeset(rows[0]['first'])} to {typeset(rows[0]['second'])}"
+def _where(rows: Rows) -> str:
+    return f"{rows[0]['dataset']}, {rows[0]['model']}"
+
+
+def _whose(rows: Rows) -> str:
+    return f"{_where(rows)}, {typeset(rows[0]['first'])} to {typeset(rows[0]['second'])}"
 
 
 def _alive(name: str) -> Any:

@@ -39,9 +39,9 @@ def learning_curve_figures(rows: Rows) -> dict[str, Figure]:
         axes = figure.subplots(1, len(PANELS))
         for ax, panel in zip(axes, PANELS.values(), strict=True):
             if there := panel.prepare(own):
-                ax.set_title(panel.paint(ax, there), fontsize=TITLE)
+                ax.set_title(panel.paint(ax, there).removeprefix(f"{_whose(own)}: "), fontsize=TITLE)
         legend_below(figure, axes)
-        figure.suptitle(f"{rows[0]['dataset']}, {model}", fontsize=10)
+        figure.suptitle(_whose(own), fontsize=TITLE + 1)
         figures[f"learning-curve-{file_name(model)}.png"] = figure
     return figures
 
@@ -60,7 +60,7 @@ def over_generations(ax: Axes, rows: Rows) -> str:
     ax.set_ylabel(ERROR)
     over_whole_numbers(ax, "generation")
     ruled(ax)
-    return f"best-so-far poison: mean ± sd of {counts(steps)} networks"
+    return f"{_whose(rows)}: best-so-far poison: mean ± sd of {counts(steps)} networks"
 
 
 def over_epochs(ax: Axes, rows: Rows) -> str:
@@ -75,7 +75,7 @@ def over_epochs(ax: Axes, rows: Rows) -> str:
     ax.set_ylabel(CLEAN_ACCURACY)
     over_whole_numbers(ax, "epoch of the victim")
     ruled(ax)
-    return f"mean ± sd of {counts(rows)} networks"
+    return f"{_whose(rows)}: mean ± sd of {counts(rows)} networks"
 
 
 def against_distance(ax: Axes, rows: Rows) -> str:
@@ -84,7 +84,11 @@ def against_distance(ax: Axes, rows: Rows) -> str:
     ax.plot(x, y, linestyle="", marker="o", markersize=4, color="0.3")
     ax.set(xlabel="logged proxy A-distance", ylabel=ERROR)
     ruled(ax)
-    return f"{len(rows)} candidates, a network each"
+    return f"{_whose(rows)}: {len(rows)} candidates, a network each"
+
+
+def _whose(rows: Rows) -> str:
+    return f"{rows[0]['dataset']}, {rows[0]['model']}"
 
 
 def _generations(rows: Rows) -> list[Row]:
@@ -101,17 +105,15 @@ def _candidates(rows: Rows) -> list[Row]:
     return [row for row in own if row["proxy_a_distance"] is not None and row["error"] is not None]
 
 
+MODEL = {"model": "model"}
 PANELS = {
     "generations": Panel(
         "test error of the best poison so far over generations: mean ± sd",
         over_generations,
         _generations,
-        {"model": "model"},
+        MODEL,
+        full=True,
     ),
-    "epochs": Panel(
-        "clean test accuracy over the victims' epochs: mean ± sd", over_epochs, _epochs, {"model": "model"}
-    ),
-    "candidates": Panel(
-        "test error of candidates against their proxy A-distance", against_distance, _candidates, {"model": "model"}
-    ),
+    "epochs": Panel("clean test accuracy over the victims' epochs: mean ± sd", over_epochs, _epochs, MODEL, full=True),
+    "candidates": Panel("test error of candidates against proxy A-distance", against_distance, _candidates, MODEL),
 }

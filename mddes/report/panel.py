@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes as Axes
+from matplotlib.figure import Figure as Figure
 
 from mddes.errors import InputError, look_up
 from mddes.report.style import SMALL, TITLE, Row, figure_of, inches, legend_below
 
 Rows = Sequence[Row]
-LETTER = 0.068  # inches, a letter of a title on average
+LETTER, SMALL_LETTER, HANDLE = 0.066, 0.05, 0.45  # inches: letters of titles and of legends, and a legend's mark
+UNBROKEN = (" = ", " %", "± ")  # no line of a title ends within these
 SIZE = (5.6, 4.2)
 
 
@@ -92,17 +93,22 @@ def alone(panel: Panel, rows: Rows, ax: Axes | None = None, **own: Any) -> Figur
         The figure that the axis belongs to.
     """
     place = ax or Figure(figsize=panel.size(rows), layout="constrained").subplots()
-    title = panel.paint(place, rows, **own)
-    width = max(20, int(inches(place)[0] / LETTER))
-    place.set_title("\n".join(textwrap.wrap(title, width)), fontsize=TITLE, pad=panel.pad)
+    place.set_title(_wrapped(panel.paint(place, rows, **own), place), fontsize=TITLE, pad=panel.pad)
     if ax is None:
         legend_below(figure_of(place), [place], columns=3)
     elif labels := place.get_legend_handles_labels()[1]:
-        columns = max(1, min(3, int(inches(place)[0] / (0.6 + LETTER * max(map(len, labels))))))
+        columns = max(1, min(3, int(1.15 * inches(place)[0] / (HANDLE + SMALL_LETTER * max(map(len, labels))))))
         if panel.full:
             _make_room(place, -(-len(labels) // columns))
         place.legend(loc="upper center" if panel.full else "best", fontsize=SMALL, ncols=columns, framealpha=0.7)
     return figure_of(place)
+
+
+def _wrapped(title: str, ax: Axes) -> str:
+    for text in UNBROKEN:
+        title = title.replace(text, text.replace(" ", "\xa0"))
+    lines = textwrap.wrap(title, max(20, int(inches(ax)[0] / LETTER)))
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def _make_room(ax: Axes, lines: int) -> None:

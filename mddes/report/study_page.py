@@ -12,7 +12,7 @@ from mddes.report.search_page import environment_table, listed
 
 RESULTS = "results.json"
 ANSWERS = 2  # sentences at the top
-# How the figure of a study reads to those who cannot see it; by the beginning of its file's name.
+# How the figure of a study reads to those who cannot see it; by the words that its file's name begins with.
 SHOWN = {
     "transfer": "Bars: clean test accuracy under each poison, a panel for each network, with 95 % intervals.",
     "defenses": "Clean test accuracy under each poison with each defence, with 95 % intervals.",
@@ -22,6 +22,10 @@ SHOWN = {
     "sam": "Test accuracy of every run and method, the paper's claims pair by pair, and accuracy under shift.",
     "rates": "Accuracy over the learning rate of each optimizer under each poison.",
     "gradcam-shares": "Share of the Grad-CAM maps near the poison's pixels and on the border, each pair of networks.",
+    "gradcam-singles": "Grad-CAM maps of clean and poisoned networks over single test images, clean and poisoned.",
+    "line": "Training loss, test loss and accuracy along the line between two solutions, a column for each poison.",
+    "around": "Training loss around two solutions: slices and surfaces in random directions, a column for each poison.",
+    "correlations": "Heat maps of Kendall's tau-b of every two measures of the solutions, pooled and within a poison.",
     "gradcam": "Grad-CAM maps of clean and poisoned networks over images, the poison's pixels framed.",
 }
 
@@ -95,5 +99,5 @@ def _figures(folder: Path) -> list[Picture]:
 
 
 def _shown(stem: str) -> str:
-    kind = max((known for known in SHOWN if stem.startswith(known)), key=len, default=None)
+    kind = max((known for known in SHOWN if f"{stem}-".startswith(f"{known}-")), key=len, default=None)
     return SHOWN[kind] if kind else f"Figure {stem}."

@@ -45,9 +45,8 @@ def level(ax: Axes, row: Row) -> None:
 
 def singles(ax: Axes, x: float, values: Sequence[float], size: float = 2.5) -> None:
     """Draw each network of a bar as an open dot."""
-    label = None if "each network" in ax.get_legend_handles_labels()[1] else "each network"
     style: dict[str, Any] = {"markersize": size, "color": "white", "mec": "black", "mew": 0.16 * size}
-    ax.plot(np.full(len(values), x), values, "o", zorder=3, label=label, **style)
+    ax.plot(np.full(len(values), x), values, "o", zorder=3, **style)
 
 
 def tone(i: int, n: int, lightest: float = 0.75) -> str:
