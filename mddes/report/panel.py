@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from matplotlib.axes import Axes as Axes
-from matplotlib.figure import Figure as Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mddes.errors import InputError, look_up
 from mddes.report.style import SMALL, TITLE, Row, figure_of, inches, legend_below
+
+__all__ = ["Axes", "Figure", "Panel", "Rows", "alone", "kind"]  # the first two: types of the public `mddes.drawing`
 
 Rows = Sequence[Row]
 LETTER, SMALL_LETTER, HANDLE = 0.066, 0.05, 0.45  # inches: letters of titles and of legends, and a legend's mark
