@@ -99,10 +99,7 @@ def alone(panel: Panel, rows: Rows, ax: Axes | None = None, **own: Any) -> Figur
     if ax is None:
         legend_below(figure_of(place), [place], columns=3)
     elif labels := place.get_legend_handles_labels()[1]:
-        columns = max(1, min(3, int(1.15 * inches(place)[0] / (HANDLE + SMALL_LETTER * max(map(len, labels))))))
-        if panel.full:
-            _make_room(place, -(-len(labels) // columns))
-        place.legend(loc="upper center" if panel.full else "best", fontsize=SMALL, ncols=columns, framealpha=0.7)
+        _legend_inside(place, labels, panel.full)
     return figure_of(place)
 
 
@@ -113,10 +110,20 @@ def _wrapped(title: str, ax: Axes) -> str:
     return "\n".join(lines).replace("\xa0", " ")
 
 
+def _legend_inside(ax: Axes, labels: Sequence[str], full: bool) -> None:
+    if not full:
+        ax.legend(loc="best", fontsize=SMALL, framealpha=0.7)
+        return
+    columns = int(1.15 * inches(ax)[0] / (HANDLE + SMALL_LETTER * max(map(len, labels))))
+    columns = max(1, min(3, columns))
+    _make_room(ax, -(-len(labels) // columns))
+    ax.legend(loc="upper center", ncols=columns, fontsize=SMALL, framealpha=0.7)
+
+
 def _make_room(ax: Axes, lines: int) -> None:
     """Raise the top of an axis for a legend; the ticks stay where they are."""
     low, high = ax.get_ylim()
     ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
-    share = min(0.5, (0.1 + 0.16 * lines) / inches(ax)[1])
+    share = min(0.5, (0.15 + 0.17 * lines) / inches(ax)[1])
     ax.set_ylim(low, low + (high - low) / (1 - share))
     ax.set_yticks(ticks)
