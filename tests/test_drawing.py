@@ -380,7 +380,7 @@ def test_gradcam_s_maps_and_shares(runs: Runs) -> None:
     picture, overlay = (np.asarray(shown.get_array()) for shown in ax.images)
     assert np.array_equal(picture, np.array(image["picture"])[0])
     assert overlay.max() == (1 if np.max(row["map"]) > 0 else 0)
-    assert "class 7; poisoned network, clean images" in " ".join(ax.get_title().split())
+    assert f"class 7; poisoned network, clean images, {row['pairs']} pair(s);" in " ".join(ax.get_title().split())
     assert len(ax.lines) == 2 * len(row["rows"]), "the poison is framed"
     for part in ("near", "border"):
         series = marks_of(drawn(found, "shares", part=part))

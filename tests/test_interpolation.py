@@ -287,7 +287,7 @@ def test_without_batch_norm_there_is_one_line(tmp_path: Path) -> None:
 
 def test_rows_say_what_the_records_say(finished: Findings) -> None:
     own = [r for r in records(finished.run_dir).values() if r["poison"] == "clean"]
-    rows = [row for row in finished.rows if row["poison"] == "clean"]
+    rows = [row for row in finished.rows if row.get("poison") == "clean"]
     (pair,) = [row for row in rows if row["kind"] == "pair"]
     alphas = [-0.5, 0.0, 0.5, 1.0, 1.5]
     barriers = [barrier(alphas, record["line_test_loss"]) for record in own]

@@ -97,9 +97,10 @@ def class_map(ax: Axes, rows: Rows) -> str:
     (picture,) = (np.array(row["picture"]) for row in rows if row["kind"] == "image")
     (row,) = (row for row in rows if row["kind"] == "map")
     _overlay(ax, picture, row, min(inches(ax)))
+    pairs = row.get("pairs", 1)  # results of before maps were averaged over pairs have those of one
     return (
         f"{row['dataset']}, {row['model']}, {typeset(row['row'])}: mean Grad-CAM of class {row['class']}; "
-        f"{row['network']} network, {row['images']} images, one pair; from 0 to its largest value, poison framed"
+        f"{row['network']} network, {row['images']} images, {pairs} pair(s); from 0 to its largest value, poison framed"
     )
 
 
