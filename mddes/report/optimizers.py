@@ -63,7 +63,7 @@ def bars(ax: Axes, rows: Rows) -> str:
         i = names.index(row["optimizer"])
         x = poisons.index(row["row"]) + (i - (len(names) - 1) / 2) * width
         mean, low, high = (100 * (row[f"clean_test_accuracy_{end}"] or 0.0) for end in ("mean", "low", "high"))
-        style: dict[str, Any] = {"color": GRAYS[i % 4], "hatch": HATCHES[(i // 4 + i) % 4], "edgecolor": "black"}
+        style: dict[str, Any] = {"color": GRAYS[i % 4], "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "black"}
         label = None if i in labelled else typeset(row["optimizer"])
         ax.bar(x, mean, width, linewidth=0.5, label=label, **style)
         labelled.add(i)

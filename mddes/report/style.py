@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 Row = Mapping[str, Any]
 
 GRAYS = ("0.25", "0.55", "0.75", "0.9")
-HATCHES = ("", "//", "..", "xx")
+HATCHES = ("", "//", "..", "xx", "\\\\", "--", "oo", "||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SMALL, TICKS, TITLE = 7, 8, 9  # points
 ACCURACY, CLEAN_ACCURACY, ERROR = "accuracy (%)", "clean test accuracy (%)", "test error (%)"
