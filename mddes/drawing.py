@@ -10,7 +10,8 @@ figures that runs and reports have are made of the same panels (`report/panel.py
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,24 +69,40 @@ def draw(
         The figure that the axis belongs to.
 
     Raises:
-        InputError: as `panels`; an unknown panel, choice or value.
+        InputError: as `panels`; an unknown panel, choice or value; an `ax` that is no rectilinear axis.
     """
     from mddes.report.panel import alone
 
-    found, rows = look_up("panel of this run", panel, _found(run))
-    picked, own = found.pick(rows, choices)
-    return alone(found, picked, ax, **own)
+    found, rows = look_up("panel of this run", str(panel), _found(run))
+    with _intact(run):
+        picked, own = found.pick(rows, choices)
+        return alone(found, picked, ax, **own)
 
 
 def _found(run: str | Path | SearchResult | Findings) -> dict[str, tuple[Any, Rows]]:
     """Return the panels of a run that have rows, with their rows."""
     if isinstance(run, Findings):
         table, rows = _panels_of(run.study), run.rows
+    elif isinstance(run, str | Path | SearchResult):
+        table, rows = _read(run.run_dir if isinstance(run, SearchResult) else Path(run))
     else:
-        folder = run.run_dir if isinstance(run, SearchResult) else Path(run)
-        table, rows = _read(folder)
-    there = {name: (panel, panel.prepare(rows)) for name, panel in table.items()}
+        raise InputError(f"a run is a folder, a SearchResult or a study's Findings, not a {type(run).__name__}")
+    with _intact(run):
+        there = {name: (panel, panel.prepare(rows)) for name, panel in table.items()}
     return {name: (panel, own) for name, (panel, own) in there.items() if own}
+
+
+@contextmanager
+def _intact(run: str | Path | SearchResult | Findings) -> Iterator[None]:
+    """Say of rows that are not what their kind of run writes that they are damaged."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        where = run if isinstance(run, str | Path) else run.run_dir
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"the results of {where} are damaged, or another version's ({reason})") from error
 
 
 def _panels_of(study: str) -> Mapping[str, Any]:

@@ -286,8 +286,12 @@ def _draw(folder: Path, drawing: str, findings: Findings) -> None:
     module, _, function = drawing.partition(":")
     (folder / "figures").mkdir(exist_ok=True)
     try:
-        draw = getattr(importlib.import_module(f"mddes.report.{module}"), function)
-        for file, figure in draw(findings.rows).items():
-            figures.save(figure, folder / "figures" / file)
+        drawn = getattr(importlib.import_module(f"mddes.report.{module}"), function)(findings.rows)
     except Exception as error:  # noqa: BLE001  whatever a drawing library raises, the numbers are safe already
         log.warning("could not draw the figures of %s: %s", folder, error)
+        return
+    for file, figure in drawn.items():
+        try:
+            figures.save(figure, folder / "figures" / file)
+        except Exception as error:  # noqa: BLE001  as above; one figure takes no other with it
+            log.warning("could not draw %s of %s: %s", file, folder, error)

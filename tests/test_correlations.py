@@ -51,7 +51,7 @@ def test_rows_are_those_of_the_records(tmp_path: Path, monkeypatch: pytest.Monke
             expected = pair_by_pair(traces, values)
             assert row["tau"] == (None if expected is None else pytest.approx(expected))
     (sentence,) = [text for text in found.sentences if "Kendall" in text]
-    assert "over 8 solutions of 2 poison(s)" in sentence
+    assert "over 8 solutions of 2 training sets" in sentence
     assert "not what causes it" in sentence
 
 
@@ -65,7 +65,7 @@ def test_poisons_that_disagree_with_their_pool() -> None:
     for name in poisons:
         assert cell(cells, "hessian_trace", "test_accuracy", name)["tau"] == -1
     pooled = cell(cells, "hessian_trace", "test_accuracy", ALL)
-    assert (pooled["tau"], pooled["n"], pooled["poisons"]) == (pytest.approx((16 - 12) / 28), 8, 2)
+    assert (pooled["tau"], pooled["n"], pooled["training_sets"]) == (pytest.approx((16 - 12) / 28), 8, 2)
     assert cell(cells, "hessian_trace", "generalization_gap", ALL)["tau"] == pytest.approx(-4 / 28)
     assert cell(cells, "norm", "test_accuracy", ALL)["tau"] is None
     ((title, rows),) = correlation_tables(cells).items()
@@ -74,13 +74,13 @@ def test_poisons_that_disagree_with_their_pool() -> None:
     assert row == {
         "measure": "Hessian trace",
         "test accuracy": "+0.14 (n = 8)",
-        "test accuracy, within a poison": "-1.00 (-1.00 to -1.00)",
+        "test accuracy, within a training set": "-1.00 (-1.00 to -1.00)",
         "generalisation gap": "-0.14 (n = 8)",
-        "generalisation gap, within a poison": "+1.00 (+1.00 to +1.00)",
+        "generalisation gap, within a training set": "+1.00 (+1.00 to +1.00)",
     }
     (said,) = correlation_sentences(cells)
-    assert "Hessian trace +0.14, within a poison -1.00 (-1.00 to -1.00)" in said
-    assert "average sharpness undefined, within a poison undefined" in said
+    assert "Hessian trace +0.14, within -1.00 (-1.00 to -1.00)" in said
+    assert "average sharpness undefined, within undefined" in said
 
 
 def test_a_measure_without_a_value_leaves_its_pairs_only() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +25,10 @@ from test_learning_curve import SMALL
 import mddes.study
 from mddes import InputError, SearchResult
 from mddes.drawing import Drawable, draw, panels
-from mddes.report.diagnostics import search_rows, strategy_diagnostics
+from mddes.report.diagnostics import PANELS, search_rows, strategy_diagnostics
 from mddes.report.figures import CURVES, learning_curve, read_generations
 from mddes.report.heat_map import heat_map
+from mddes.report.interpolation import interpolation_figures
 from mddes.report.study_page import SHOWN, _shown
 from mddes.studies.findings import Findings
 from mddes.studies.learning_curve import LearningCurveConfig
@@ -190,12 +192,14 @@ def test_panels_of_a_search(finished: SearchResult) -> None:
         assert ax.get_title() == "n = 4 candidates a generation, mean ± sd"
         assert ax.get_ylabel() == dict(CURVES)[curve]
     records = [r for r in lines(finished.run_dir / "evaluations.jsonl") if r.get("phase") == "search"]
-    scatter = np.asarray(drawn(finished, "fitness-scatter").collections[0].get_offsets())
+    ax = drawn(finished, "fitness-scatter")
+    assert ax.get_title() == f"n = {len(records)} candidates, a network each"
+    scatter = np.asarray(ax.collections[0].get_offsets())
     assert scatter.tolist() == [[r["domain_divergence"], r["semantic_mismatch"]] for r in records]
     assert on_the_axis(drawn(finished, "step-size").lines, 0)[1] == [float(row["sigma"]) for row in rows]
     asked = [np.array([r["asked"] for r in records if r["generation"] == g]) for g in range(3)]
     spread = drawn(finished, "coordinate-sd").lines
-    for i, of in ((0, np.max), (2, np.min)):
+    for i, of in ((0, np.max), (1, np.median), (2, np.min)):
         assert on_the_axis(spread, i)[1] == pytest.approx([of(own.std(axis=0, ddof=1)) for own in asked])
     moved = on_the_axis(drawn(finished, "mean-movement").lines, 0)[1]
     assert moved == pytest.approx([np.linalg.norm(own.mean(0) - asked[0].mean(0)) for own in asked])
@@ -380,7 +384,7 @@ def test_gradcam_s_maps_and_shares(runs: Runs) -> None:
     picture, overlay = (np.asarray(shown.get_array()) for shown in ax.images)
     assert np.array_equal(picture, np.array(image["picture"])[0])
     assert overlay.max() == (1 if np.max(row["map"]) > 0 else 0)
-    assert f"class 7; poisoned network, clean images, {row['pairs']} pair(s);" in " ".join(ax.get_title().split())
+    assert "class 7; poisoned network, clean images, one pair;" in " ".join(ax.get_title().split())
     assert len(ax.lines) == 2 * len(row["rows"]), "the poison is framed"
     for part in ("near", "border"):
         series = marks_of(drawn(found, "shares", part=part))
@@ -443,6 +447,82 @@ def test_unknown_names_are_refused_with_a_list(runs: Runs, tmp_path: Path) -> No
     (folder / "results.json").unlink()
     with pytest.raises(InputError, match="has no results yet"):
         draw(folder, "bars")
+
+
+@pytest.mark.parametrize("wrong", [np.empty((1, 2)), Figure(), "axes", 0, [], "polar", "3d"])
+def test_what_is_no_plain_axis_is_refused(runs: Runs, wrong: Any) -> None:
+    ax = Figure().add_subplot(projection=wrong) if str(wrong) in ("polar", "3d") else wrong
+    with pytest.raises(InputError, match=r"^ax must be one plain axis, .* not a \w+"):
+        draw(runs["transfer"], "bars", ax)
+    assert not isinstance(ax, Axes) or not ax.has_data()
+
+
+@pytest.mark.parametrize("wrong", [None, 3, {}])
+def test_what_is_no_run_is_refused(wrong: Any) -> None:
+    with pytest.raises(InputError, match="a run is a folder, a SearchResult or a study's Findings, not a"):
+        panels(wrong)
+
+
+def test_damaged_results_are_one_line(runs: Runs, tmp_path: Path) -> None:
+    found = runs["transfer"]
+    damaged: tuple[list[Any], ...] = (
+        [{}],
+        [1, 2],
+        [{k: v for k, v in found.rows[0].items() if k != "accuracies"}],
+    )
+    for rows in damaged:
+        with pytest.raises(InputError, match=r"the results of .* are damaged, or another version's \(\w+Error: "):
+            draw(dataclasses.replace(found, rows=rows), "bars")
+    folder = Path(shutil.copytree(runs["search"].run_dir, tmp_path / "run"))
+    whole = (folder / "generations.csv").read_text()
+    for text in (whole[: len(whole) // 2].rpartition(",")[0], whole.replace("fitness_mean", "fit"), whole + "a,b\n"):
+        (folder / "generations.csv").write_text(text)
+        with pytest.raises(InputError, match=r"generations.csv is damaged \(\w+Error: "):
+            draw(folder, "fitness")
+
+
+def test_candidates_are_points_however_many_networks_they_had(runs: Runs) -> None:
+    fields = ("generation", "candidate", "fitness", "semantic_mismatch", "domain_divergence")
+    values = [(0, 0, 1.0, 0.5, 0.5), (0, 0, 3.0, 1.5, 1.5), (0, 1, 1.5, 0.75, 0.75), (0, 1, 1.5, 0.25, 1.25)]
+    rows = [{"kind": "candidate", **dict(zip(fields, own, strict=True))} for own in values]
+    panel = PANELS["fitness-scatter"]
+    ax = Figure().subplots()
+    assert panel.paint(ax, panel.prepare(rows)) == "n = 2 candidates, means of 2 networks each"
+    assert np.asarray(ax.collections[0].get_offsets()).tolist() == [[1.0, 1.0], [1.0, 0.5]]
+    assert on_the_axis(ax.lines, 0) == ([1.0], [1.0]), "the best mean, not the best single network"
+
+
+def test_no_slices_no_panel_and_everything_else_is_drawn(runs: Runs) -> None:
+    found = runs["interpolation"]
+    for missing in ("slice", "surface"):
+        rows = [row for row in found.rows if row["kind"] != missing]
+        made = interpolation_figures(rows)
+        assert set(made) == {f"{name}-graynet.png" for name in ("line", "around", "correlations")}
+        assert (
+            len([ax for ax in made["around-graynet.png"].axes if ax.has_data()]) == {"slice": 4, "surface": 2}[missing]
+        )
+
+
+def test_names_are_shown_as_they_are_written(runs: Runs) -> None:
+    """No markup of matplotlib's, no label left out of the legend, nothing on two lines."""
+    found = runs["defenses"]
+    named = {"clean": "clean", "one-pixel-shortcut, N_p = 2": "_a$b$\nTRAIN_poison, N_p = 2"}
+    rows = [{**row, "row": named.get(row["row"], "_mine"), "dataset": "$_$", "model": "m$odel"} for row in found.rows]
+    odd = dataclasses.replace(found, rows=rows)
+    ax = drawn(odd, "defenses")
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    legend = ax.get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == len({row["row"] for row in rows if row["share"] == 1}) + 1
+    assert ax.get_title().startswith(r"\$_\$, m\$odel: ")
+
+
+def test_a_small_heat_map_has_signs_only() -> None:
+    ax = Figure(figsize=(1.5, 1.5)).subplots()
+    names = {name: name for name in "abcdefghijkl"}
+    found = {pair: (-0.5 if "a" in pair else 0.25, 4) for pair in itertools.combinations(names, 2)}
+    assert heat_map(ax, names, found).endswith("too small for numbers, so signs only")
+    assert {text.get_text() for text in ax.texts} == {"−", "+"}
 
 
 def test_results_without_a_kind_of_row_offer_no_such_panel(runs: Runs) -> None:

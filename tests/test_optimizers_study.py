@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from cases import lines
+from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 import mddes
 from mddes import InputError, Recipe, one_pixel_shortcut
 from mddes.cli import main
 from mddes.data import split
+from mddes.pages import write_report
+from mddes.report import figures
 from mddes.seeding import derive
 from mddes.studies.findings import Findings
 from mddes.studies.optimizers import PRESETS, OptimizersConfig, choose, recipe_at, sweep_of
@@ -265,6 +268,29 @@ def test_a_later_stage_that_fails_loses_no_earlier_one(
     assert not caplog.records
     monkeypatch.undo()
     assert resume_study(found.run_dir).rows == study("optimizers", config(tmp_path / "straight", **few)).rows
+
+
+def test_a_figure_that_cannot_be_drawn_takes_no_other_with_it(
+    finished: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
+    save = figures.save
+
+    def failing(figure: Figure, path: Path) -> None:
+        if path.name in broken:
+            raise ValueError("no such font")
+        save(figure, path)
+
+    monkeypatch.setattr(figures, "save", failing)
+    names = {"optimizers-graynet.png", "rates-graynet.png"}
+    for broken in ({"optimizers-graynet.png"}, names):
+        shutil.rmtree(folder / "figures")
+        caplog.clear()
+        resume_study(folder)
+        assert {path.name for path in (folder / "figures").glob("*.png")} == names - broken
+        assert len([record for record in caplog.records if "no such font" in record.message]) == len(broken)
+        page = write_report(folder, format="md").read_text()
+        assert ("The figures are missing" in page) == (broken == names)
 
 
 def test_what_was_not_tested_is_not_called_significant(tmp_path: Path) -> None:

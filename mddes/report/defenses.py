@@ -20,6 +20,7 @@ from mddes.report.style import (
     tone,
     typeset,
     unique,
+    whose,
 )
 
 LEAST_SHARES = 3  # two would be none and all, which the other panel shows
@@ -71,7 +72,7 @@ def _finished(ax: Axes, rows: Rows) -> str:
     level(ax, rows[0])
     ax.set(ylabel=CLEAN_ACCURACY, ylim=(0, 100))
     ruled(ax, "y")
-    return f"{rows[0]['dataset']}, {rows[0]['model']}: mean and 95 % interval (n = {counts(rows)})"
+    return f"{whose(rows)}: mean and 95 % interval (n = {counts(rows)})"
 
 
 def _whole(rows: Rows) -> list[Row]:

@@ -41,7 +41,9 @@ def fitness_scatter(ax: Axes, records: Sequence[Row]) -> str:
     ruled(ax)
     scale = ax.figure.colorbar(points, ax=ax, label="generation")
     scale.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    return f"n = {len(records)} candidates, a network each"
+    networks = {record["networks"] for record in records}
+    each = "a network each" if networks == {1} else f"means of {'/'.join(map(str, sorted(networks)))} networks each"
+    return f"n = {len(records)} candidates, {each}"
 
 
 def step_size(ax: Axes, generations: Sequence[Row]) -> str:
@@ -55,10 +57,9 @@ def step_size(ax: Axes, generations: Sequence[Row]) -> str:
 def coordinate_spread(ax: Axes, records: Sequence[Row]) -> str:
     """Draw the largest, median and smallest standard deviation of a coordinate of the sampled candidates."""
     sampled = _sampled(records)
-    deviations = [np.sort(own.std(axis=0, ddof=1)) for own in sampled.values()]
-    for share, style, label in ((1.0, "^--", "largest"), (0.5, "o-", "median"), (0.0, "v:", "smallest")):
-        y = [own[round(share * (len(own) - 1))] for own in deviations]
-        ax.plot([*sampled], y, style, color="black", ms=3, linewidth=1, label=label)
+    deviations = [own.std(axis=0, ddof=1) for own in sampled.values()]
+    for of, style, label in ((np.max, "^--", "largest"), (np.median, "o-", "median"), (np.min, "v:", "smallest")):
+        ax.plot([*sampled], [of(own) for own in deviations], style, color="black", ms=3, linewidth=1, label=label)
     _over_generations(ax, "sd of a coordinate")
     return f"CMA-ES: sd of {_sizes(sampled)} candidates, in sides of the search cube"
 
@@ -140,8 +141,16 @@ def _named(name: str) -> Callable[[Axes, Rows], str]:
 
 
 def _both_terms(rows: Rows) -> Rows:
-    terms = [name for name, _ in CURVES[1:3]]
-    return [row for row in rows if row["kind"] == "candidate" and all(row.get(term) is not None for term in terms)]
+    """Return a row a candidate: its generation, and fitness and both terms as means over its networks."""
+    names = [name for name, _ in CURVES[:3]]
+    groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["kind"] == "candidate" and all(row.get(name) is not None for name in names):
+            groups[row["generation"], row["candidate"]].append(row)
+    return [
+        {"generation": g, "networks": len(own)} | {name: float(np.mean([r[name] for r in own])) for name in names}
+        for (g, _), own in groups.items()
+    ]
 
 
 def _asked(rows: Rows) -> Rows:
@@ -180,7 +189,9 @@ PANELS = {
         step_size,
         lambda rows: [row for row in rows if row["kind"] == "generation" and row["sigma"]],
     ),
-    "coordinate-sd": Panel("largest, median and smallest sd of a sampled coordinate", coordinate_spread, _asked),
+    "coordinate-sd": Panel(
+        "largest, median and smallest sd of a sampled coordinate", coordinate_spread, _asked, full=True
+    ),
     "mean-movement": Panel("distance of the sampled mean from the first generation's", mean_movement, _asked),
     "perturbation-map": Panel(
         "where the found poison writes which class",

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mddes.data import ImageSet
+from mddes.errors import InputError
 from mddes.poison import Perturbation
 from mddes.report.style import Row, over_whole_numbers, ruled
 
@@ -22,6 +23,7 @@ CURVES = (
     ("domain_divergence", "domain divergence $F_d$"),
     ("clean_accuracy", "held-out clean accuracy"),
 )
+COUNTED = ("generation", "evaluations", "failed")
 CLASSES_A_BLOCK = 10
 CLASSES_SHOWN = 40
 PANEL_INCHES, INCHES_A_PIXEL = 1.05, 0.06
@@ -44,9 +46,24 @@ def learning_curve(generations: Path) -> Figure:
 
 
 def read_generations(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a generations.csv."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """Return the rows of a generations.csv: numbers as text, empty where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            if None in row.values():
+                raise ValueError("a row that is cut off")
+            for name in COUNTED:
+                int(row[name])
+            for name in (f"{curve}_{part}" for curve, _ in CURVES for part in ("mean", "std", "best")):
+                float(row[name] or 0)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}): mddes resume writes it anew") from error
+    return rows
 
 
 def over_generations(ax: Axes, rows: Sequence[Row], name: str) -> str:

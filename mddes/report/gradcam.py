@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mddes.report.figures import frame, show
 from mddes.report.panel import Panel, Rows, kind
-from mddes.report.style import Row, counts, file_name, inches, legend_below, numbers, ruled, typeset, unique
+from mddes.report.style import Row, counts, file_name, inches, legend_below, numbers, ruled, typeset, unique, whose
 
 CLASSES_SHOWN = 10
 PANEL = 1.0  # inches
@@ -53,9 +53,8 @@ def _maps(rows: Sequence[Row], pictures: Mapping[int, np.ndarray]) -> Figure:
     for ax, label in zip(axes[:, 0], labels, strict=True):
         ax.set_ylabel(label, fontsize=7)
     first = rows[0]
-    of = f"{first['dataset']}, {first['model']}, {first['row'].replace('N_p', '$N_p$')}"
-    pairs = "one pair" if first["pairs"] == 1 else f"{first['pairs']} pairs"
-    title = f"{of}: mean Grad-CAM of the true class, {pairs} of networks"
+    of = f"{whose(rows)}, {typeset(first['row'])}"
+    title = f"{of}: mean Grad-CAM of the true class, {_pairs(first)} of networks"
     figure.suptitle(f"{title};\neach map from 0 to its largest value, poison framed", fontsize=9)
     return figure
 
@@ -74,7 +73,7 @@ def _singles(rows: Sequence[Row]) -> Figure:
     labels = ("test image", *(f"{network} network,\n{copy} image" for network, copy in LINES))
     for ax, label in zip(axes[:, 0], labels, strict=True):
         ax.set_ylabel(label, fontsize=8)
-    figure.suptitle(f"{rows[0]['dataset']}, {rows[0]['model']}: Grad-CAM of the true class", fontsize=9)
+    figure.suptitle(f"{whose(rows)}: Grad-CAM of the true class, the first pair of networks", fontsize=9)
     return figure
 
 
@@ -97,11 +96,15 @@ def class_map(ax: Axes, rows: Rows) -> str:
     (picture,) = (np.array(row["picture"]) for row in rows if row["kind"] == "image")
     (row,) = (row for row in rows if row["kind"] == "map")
     _overlay(ax, picture, row, min(inches(ax)))
-    pairs = row.get("pairs", 1)  # results of before maps were averaged over pairs have those of one
     return (
-        f"{row['dataset']}, {row['model']}, {typeset(row['row'])}: mean Grad-CAM of class {row['class']}; "
-        f"{row['network']} network, {row['images']} images, {pairs} pair(s); from 0 to its largest value, poison framed"
+        f"{whose([row])}, {typeset(row['row'])}: mean Grad-CAM of class {row['class']}; {row['network']} network, "
+        f"{row['images']} images, {_pairs(row)}; from 0 to its largest value, poison framed"
     )
+
+
+def _pairs(row: Row) -> str:
+    n = row.get("pairs", 1)  # results of before maps were averaged over pairs have those of one
+    return "one pair" if n == 1 else f"{n} pairs"
 
 
 def _shares(rows: Rows) -> Figure:
@@ -136,9 +139,9 @@ def shares(ax: Axes, rows: Rows, part: str) -> str:
             ax.plot(x, numbers(own, "null_mean", 100), "_", markersize=14, **style)
     ax.set_ylabel(f"share of Grad-CAM\n{PARTS[part]}")
     ax.set_ylim(bottom=0)
-    ax.set_xticks(range(len(labels)), [typeset(label.replace(", ", ",\n")) for label in labels], fontsize=8)
+    ax.set_xticks(range(len(labels)), [typeset(label).replace(", ", ",\n") for label in labels], fontsize=8)
     ruled(ax, "y")
-    return f"{rows[0]['dataset']}, {rows[0]['model']}: mean ± sd, each pair of networks (n = {counts(rows)})"
+    return f"{whose(rows)}: mean ± sd, each pair of networks (n = {counts(rows)})"
 
 
 def _width(rows: Rows) -> float:

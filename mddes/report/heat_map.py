@@ -17,6 +17,7 @@ from mddes.report.style import inches
 COLORS = "PuOr_r"  # from -1, brown in PuOr's other order, over white to 1
 LUMA = (0.299, 0.587, 0.114)
 DARK = 0.5
+READABLE = 3.0  # points; numbers below are left out
 BESIDE = (2.1, 1.4)  # inches that names and colour bar take, across and upwards
 
 Pair = tuple[str, str]
@@ -51,13 +52,17 @@ def heat_map(ax: Axes, names: Mapping[str, str], found: Mapping[Pair, tuple[floa
             cells[i, j] = tau
             ink = "white" if np.dot(colors(scale(tau))[:3], LUMA) < DARK else "black"
             text = _short(tau) + (f"\nn = {n}" if n != usual else "")
-            ax.text(j, i, text, color=ink, ha="center", va="center", fontsize=size if n == usual else 0.7 * size)
+            if size < READABLE:
+                text = "" if _short(tau) == "0" else _short(tau)[0]
+            fitting = 0.6 * cell if size < READABLE else size if n == usual else 0.7 * size
+            ax.text(j, i, text, color=ink, ha="center", va="center", fontsize=fitting)
     image = ax.imshow(cells, cmap=colors, norm=scale, interpolation="nearest")
     ax.set_xticks(range(len(columns)), [names[key] for key in columns], rotation=40, ha="right", fontsize=small)
     ax.set_yticks(range(len(rows)), [names[key] for key in rows], fontsize=small)
     ax.spines[["top", "right"]].set_visible(False)
     ax.figure.colorbar(image, ax=ax, label="Kendall's $\\tau_b$", shrink=0.7)
-    return f"n = {usual} solutions" + ("; hatched: undefined" if hatched else "")
+    signs = "; too small for numbers, so signs only" if size < READABLE else ""
+    return f"n = {usual} solutions" + ("; hatched: undefined" if hatched else "") + signs
 
 
 def _cell(ax: Axes, n: int) -> float:

@@ -21,6 +21,7 @@ from mddes.report.style import (
     ruled,
     typeset,
     unique,
+    whose,
 )
 from mddes.studies.correlations import ALL, QUANTITIES
 from mddes.studies.interpolation_text import WORDS
@@ -40,7 +41,7 @@ def interpolation_figures(rows: Rows) -> dict[str, Figure]:
         if not own:
             continue
         figures[f"line-{file_name(model)}.png"] = _line([row for row in own if row["kind"] == "line"])
-        if any(row["kind"] in ("slice", "surface") for row in own):
+        if _surfaces(own) or any(row["kind"] == "slice" for row in own):
             figures[f"around-{file_name(model)}.png"] = _around(own)
         if pairs := [row for row in rows if row["model"] == model and row["kind"] == "correlation"]:
             figures[f"correlations-{file_name(model)}.png"] = _correlations(pairs)
@@ -63,7 +64,7 @@ def _line(rows: Rows) -> Figure:
     for ax in panels[:, 1:].flat:
         ax.set_ylabel("")
     legend_below(figure, panels[2], columns=2)
-    figure.suptitle(f"{_whose(rows)}: mean ± sd of {counts(rows)} pairs", fontsize=TITLE)
+    figure.suptitle(f"{_between(rows)}: mean ± sd of {counts(rows)} pairs", fontsize=TITLE)
     return figure
 
 
@@ -91,7 +92,7 @@ def _along(ax: Axes, rows: Rows) -> str:
         ax.annotate(typeset(name), (at, 1), fontsize=SMALL, **place)
     ax.set_xlabel(r"$\alpha$")
     ruled(ax)
-    return f"{_whose(rows)}, {typeset(rows[0]['row'])}: mean ± sd of {counts(rows)} pairs"
+    return f"{_between(rows)}, {typeset(rows[0]['row'])}: mean ± sd of {counts(rows)} pairs"
 
 
 def _curves(ax: Axes, rows: Rows, kinds: Sequence[str], what: str, times: float) -> None:
@@ -116,25 +117,24 @@ def _ceiling(rows: Rows, images: str) -> float:
 def _around(rows: Rows) -> Figure:
     """Draw a column for each poison: slices through both ends, and the surface around each, on one scale."""
     poisons, ends = unique(rows, "row"), _ends(rows)
-    surfaces = [row for row in rows if row["kind"] == "surface" and row["loss_mean"] is not None]
-    heights = 3 if surfaces else 1
+    surfaces, sliced = _surfaces(rows), [row for row in rows if row["kind"] == "slice"]
+    heights = bool(sliced) + (len(ends) if surfaces else 0)
     figure = Figure(figsize=(1.4 + 2.9 * len(poisons), 0.9 + 2.7 * heights), layout="constrained")
     panels = figure.subplots(heights, len(poisons), squeeze=False)
     for column, poison in enumerate(poisons):
-        slices(panels[0, column], [row for row in rows if (row["row"], row["kind"]) == (poison, "slice")])
+        if sliced:
+            slices(panels[0, column], [row for row in sliced if row["row"] == poison])
         panels[0, column].set_title(typeset(poison), fontsize=TITLE)
         there = [row for row in surfaces if row["row"] == poison]
-        for ax, end in zip(panels[1:, column], ends, strict=False):
+        for ax, end in zip(panels[bool(sliced) :, column], ends, strict=False):
             surface(ax, there, end)
     for ax in panels[:, 1:].flat:
         ax.set_ylabel("")
     legend_below(figure, panels[0], columns=2)
-    figure.suptitle(
-        f"{_whose(rows)}: poisoned training loss in random directions, in units of the filters' norms;\n"
-        f"slices: mean ± sd of {counts(row for row in rows if row['kind'] != 'surface')} pairs; "
-        "surfaces: the first pair",
-        fontsize=TITLE,
-    )
+    said = [f"slices: mean ± sd of {counts(sliced)} pairs"] if sliced else []
+    said += ["surfaces: the first pair"] if surfaces else []
+    where = f"{_between(rows)}: poisoned training loss in random directions, in units of the filters' norms"
+    figure.suptitle(f"{where};\n{'; '.join(said)}", fontsize=TITLE)
     return figure
 
 
@@ -149,7 +149,9 @@ def slices(ax: Axes, rows: Rows) -> str:
     ax.set(xlabel="step along the direction (filter norms)", ylabel="training loss (nats)")
     ax.set_ylim(bottom=0)
     ruled(ax)
-    return f"{_whose(rows)}, {typeset(rows[0]['row'])}: slice in a random direction, mean ± sd of {counts(rows)} pairs"
+    return (
+        f"{_between(rows)}, {typeset(rows[0]['row'])}: slice in a random direction, mean ± sd of {counts(rows)} pairs"
+    )
 
 
 def surface(ax: Axes, rows: Rows, end: str) -> str:
@@ -169,8 +171,8 @@ def surface(ax: Axes, rows: Rows, end: str) -> str:
     ax.set(xlabel=f"{typeset(end)}: first direction", ylabel=f"{typeset(end)}: second direction")
     ax.set_aspect("equal")
     return (
-        f"{_whose(rows)}, {typeset(rows[0]['row'])}: training loss (nats) around the {typeset(end)} solution, steps in "
-        "filter norms, one pair"
+        f"{_between(rows)}, {typeset(rows[0]['row'])}: training loss (nats) around the {typeset(end)} solution, steps "
+        "in filter norms, one pair"
     )
 
 
@@ -184,11 +186,11 @@ def _correlations(rows: Rows) -> Figure:
     panels = figure.subplots(lines, columns, squeeze=False).flat
     for ax, name in zip(panels, shown, strict=False):
         title = correlations(ax, [row for row in rows if row["within"] == name])
-        ax.set_title(title.removeprefix(f"{_where(rows)}, "), fontsize=TITLE)
+        ax.set_title(title.removeprefix(f"{whose(rows)}, "), fontsize=TITLE)
     for ax in panels[len(shown) :]:
         ax.set_visible(False)
     figure.suptitle(
-        f"{_where(rows)}: Kendall's $\\tau_b$ of what was measured at the solutions; no causal statement",
+        f"{whose(rows)}: Kendall's $\\tau_b$ of what was measured at the solutions; no causal statement",
         fontsize=TITLE + 1,
     )
     return figure
@@ -199,20 +201,18 @@ def correlations(ax: Axes, rows: Rows) -> str:
     found = {(row["first"], row["second"]): (row["tau"], row["n"]) for row in rows}
     said = heat_map(ax, {name: WORDS[name] for name in QUANTITIES}, found)
     pooled = rows[0]["within"] == ALL
-    solutions = f"{rows[0]['poisons']} poison(s) together" if pooled else f"within {typeset(rows[0]['within'])}"
-    return f"{_where(rows)}, {solutions}: {said}"
+    solutions = (
+        f"{rows[0]['training_sets']} training sets together" if pooled else f"within {typeset(rows[0]['within'])}"
+    )
+    return f"{whose(rows)}, {solutions}: {said}"
 
 
 def _ends(rows: Rows) -> tuple[str, str]:
     return rows[0]["first"], rows[0]["second"]
 
 
-def _where(rows: Rows) -> str:
-    return f"{rows[0]['dataset']}, {rows[0]['model']}"
-
-
-def _whose(rows: Rows) -> str:
-    return f"{_where(rows)}, {typeset(rows[0]['first'])} to {typeset(rows[0]['second'])}"
+def _between(rows: Rows) -> str:
+    return f"{whose(rows)}, {typeset(rows[0]['first'])} to {typeset(rows[0]['second'])}"
 
 
 def _alive(name: str) -> Any:
@@ -246,7 +246,7 @@ PANELS = {
         size=lambda _: (4.8, 4.8),
     ),
     "correlations": Panel(
-        "Kendall's tau-b of every two measures, over all solutions or within a poison",
+        "Kendall's tau-b of every two measures, over all solutions or within a training set",
         correlations,
         kind("correlation"),
         {"model": "model", "within": "within"},

@@ -19,6 +19,7 @@ from mddes.report.style import (
     over_whole_numbers,
     ruled,
     unique,
+    whose,
 )
 
 WINNER = "winner on fresh seeds"
@@ -39,9 +40,9 @@ def learning_curve_figures(rows: Rows) -> dict[str, Figure]:
         axes = figure.subplots(1, len(PANELS))
         for ax, panel in zip(axes, PANELS.values(), strict=True):
             if there := panel.prepare(own):
-                ax.set_title(panel.paint(ax, there).removeprefix(f"{_whose(own)}: "), fontsize=TITLE)
+                ax.set_title(panel.paint(ax, there).removeprefix(f"{whose(own)}: "), fontsize=TITLE)
         legend_below(figure, axes)
-        figure.suptitle(_whose(own), fontsize=TITLE + 1)
+        figure.suptitle(whose(own), fontsize=TITLE + 1)
         figures[f"learning-curve-{file_name(model)}.png"] = figure
     return figures
 
@@ -60,7 +61,7 @@ def over_generations(ax: Axes, rows: Rows) -> str:
     ax.set_ylabel(ERROR)
     over_whole_numbers(ax, "generation")
     ruled(ax)
-    return f"{_whose(rows)}: best-so-far poison: mean ± sd of {counts(steps)} networks"
+    return f"{whose(rows)}: best-so-far poison: mean ± sd of {counts(steps)} networks"
 
 
 def over_epochs(ax: Axes, rows: Rows) -> str:
@@ -75,7 +76,7 @@ def over_epochs(ax: Axes, rows: Rows) -> str:
     ax.set_ylabel(CLEAN_ACCURACY)
     over_whole_numbers(ax, "epoch of the victim")
     ruled(ax)
-    return f"{_whose(rows)}: mean ± sd of {counts(rows)} networks"
+    return f"{whose(rows)}: mean ± sd of {counts(rows)} networks"
 
 
 def against_distance(ax: Axes, rows: Rows) -> str:
@@ -84,11 +85,7 @@ def against_distance(ax: Axes, rows: Rows) -> str:
     ax.plot(x, y, linestyle="", marker="o", markersize=4, color="0.3")
     ax.set(xlabel="logged proxy A-distance", ylabel=ERROR)
     ruled(ax)
-    return f"{_whose(rows)}: {len(rows)} candidates, a network each"
-
-
-def _whose(rows: Rows) -> str:
-    return f"{rows[0]['dataset']}, {rows[0]['model']}"
+    return f"{whose(rows)}: {len(rows)} candidates, a network each"
 
 
 def _generations(rows: Rows) -> list[Row]:

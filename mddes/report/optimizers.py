@@ -24,6 +24,7 @@ from mddes.report.style import (
     tone,
     typeset,
     unique,
+    whose,
 )
 
 SELECTIONS = {"poisoned": "chosen on poisoned data", "clean": "chosen by an oracle on clean data"}
@@ -48,7 +49,7 @@ def _chosen(rows: Rows) -> Figure:
         bars(ax, [row for row in rows if row["selection"] == way])
         ax.set_title(title, fontsize=TITLE)
     legend_below(figure, panels)
-    figure.suptitle(f"{_whose(rows)}: mean, 95 % interval, each network (n = {counts(rows)} a bar)", fontsize=TITLE)
+    figure.suptitle(f"{whose(rows)}: mean, 95 % interval, each network (n = {counts(rows)} a bar)", fontsize=TITLE)
     return figure
 
 
@@ -75,7 +76,7 @@ def bars(ax: Axes, rows: Rows) -> str:
     slanted(ax, poisons, 20)
     ruled(ax, "y")
     way = SELECTIONS[rows[0]["selection"]]
-    return f"{_whose(rows)}, rates {way}: mean, 95 % interval, each network (n = {counts(rows)} a bar)"
+    return f"{whose(rows)}, rates {way}: mean, 95 % interval, each network (n = {counts(rows)} a bar)"
 
 
 def _sweeps(rows: Rows) -> Figure:
@@ -93,7 +94,7 @@ def _sweeps(rows: Rows) -> Figure:
     legend_below(figure, figure.axes[: len(poisons)])
     for ax in figure.axes[len(poisons) :]:
         ax.set_visible(False)
-    title = f"{_whose(rows)}: filled, on clean test images; open, on poisoned held-out images (n = {counts(rows)})"
+    title = f"{whose(rows)}: filled, on clean test images; open, on poisoned held-out images (n = {counts(rows)})"
     figure.suptitle(title, fontsize=TITLE)
     return figure
 
@@ -111,13 +112,9 @@ def rates(ax: Axes, rows: Rows) -> str:
     ax.set(xscale="log", ylim=(0, 102), xlabel="learning rate", ylabel=ACCURACY)
     ruled(ax)
     return (
-        f"{_whose(rows)}, {typeset(rows[0]['row'])}: means; filled, on clean test images; open, on poisoned "
+        f"{whose(rows)}, {typeset(rows[0]['row'])}: means; filled, on clean test images; open, on poisoned "
         f"held-out images (n = {counts(rows)})"
     )
-
-
-def _whose(rows: Rows) -> str:
-    return f"{rows[0]['dataset']}, {rows[0]['model']}"
 
 
 def _width(rows: Rows) -> float:

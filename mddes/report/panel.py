@@ -66,6 +66,7 @@ class Panel:
 
         Raises:
             InputError: an unknown choice or value.
+            LookupError: rows without what is to be chosen from.
         """
         for name in chosen:
             if not self.choices and not self.own:
@@ -74,6 +75,8 @@ class Panel:
         taken: dict[str, Any] = {}
         for name in (*self.choices, *self.own):
             there = self.values(rows)[name]
+            if not there:
+                raise LookupError(f"no row names its {self.choices.get(name, name)}")
             value = look_up(name, str(chosen[name]), there) if name in chosen else next(iter(there.values()))
             if name in self.own:
                 taken[name] = value
@@ -88,19 +91,29 @@ def alone(panel: Panel, rows: Rows, ax: Axes | None = None, **own: Any) -> Figur
     Args:
         panel: what to draw.
         rows: prepared, and of one choice.
-        ax: draw here; default a figure of its own.
+        ax: draw here, a rectilinear axis; default a figure of its own.
         own: the panel's own choices.
 
     Returns:
         The figure that the axis belongs to.
+
+    Raises:
+        InputError: `ax` is no axis, or not a rectilinear one.
     """
-    place = ax or Figure(figsize=panel.size(rows), layout="constrained").subplots()
+    place = Figure(figsize=panel.size(rows), layout="constrained").subplots() if ax is None else _checked(ax)
     place.set_title(_wrapped(panel.paint(place, rows, **own), place), fontsize=TITLE, pad=panel.pad)
     if ax is None:
         legend_below(figure_of(place), [place], columns=3)
     elif labels := place.get_legend_handles_labels()[1]:
         _legend_inside(place, labels, panel.full)
     return figure_of(place)
+
+
+def _checked(ax: Any) -> Axes:
+    if isinstance(ax, Axes) and ax.name == "rectilinear":
+        return ax
+    what = f"a {ax.name} one" if isinstance(ax, Axes) else f"a {type(ax).__name__}"
+    raise InputError(f"ax must be one plain axis, as plt.subplots() makes it or axes[0] of several, not {what}")
 
 
 def _wrapped(title: str, ax: Axes) -> str:

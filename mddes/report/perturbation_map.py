@@ -41,7 +41,15 @@ def perturbation_map(ax: Axes, perturbation: Perturbation) -> str:
     for (row, col), own in classes.items():
         light = (shades[row, col] - low) / (255 - low) > 0.55
         text = ",".join(map(str, own))
-        ax.text(col, row, text, color="black" if light else "white", ha="center", va="center", fontsize=size)
+        ax.text(
+            col,
+            row,
+            text,
+            color="black" if light else "white",
+            ha="center",
+            va="center",
+            fontsize=size * min(1, 2 / len(text)),
+        )
         ax.plot(
             [col - 0.5, col + 0.5, col + 0.5, col - 0.5, col - 0.5],
             [row - 0.5, row - 0.5, row + 0.5, row + 0.5, row - 0.5],

@@ -142,7 +142,7 @@ def _curves(folder: Path, config: Mapping[str, Any], records: Sequence[Record]) 
     rows = search_rows(folder, config, records)
     if pairs := PANELS["fitness-scatter"].prepare(rows):
         shown = "Each candidate as a point: domain divergence across, semantic mismatch upwards, later ones darker."
-        note = f"The two terms of the fitness, n = {len(pairs)} candidates."
+        note = f"The two terms of the fitness, n = {len(pairs)} candidates, each the mean of its networks."
         parts.append(picture(alone(PANELS["fitness-scatter"], pairs), shown, note))
     if sampled := PANELS["coordinate-sd"].prepare(rows):
         shown = "Step size, spread of the sampled coordinates, and distance of the population from its start."

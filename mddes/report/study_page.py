@@ -25,7 +25,7 @@ SHOWN = {
     "gradcam-singles": "Grad-CAM maps of clean and poisoned networks over single test images, clean and poisoned.",
     "line": "Training loss, test loss and accuracy along the line between two solutions, a column for each poison.",
     "around": "Training loss around two solutions: slices and surfaces in random directions, a column for each poison.",
-    "correlations": "Heat maps of Kendall's tau-b of every two measures of the solutions, pooled and within a poison.",
+    "correlations": "Heat maps of Kendall's tau-b of every two measures of solutions, pooled and within training sets.",
     "gradcam": "Grad-CAM maps of clean and poisoned networks over images, the poison's pixels framed.",
 }
 
@@ -45,6 +45,8 @@ def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Seq
     results = read_results(folder)
     sentences = [str(sentence) for sentence in results.get("sentences", ())]
     figures = _figures(folder)
+    if results and not figures:
+        banner = [*banner, "The figures are missing: they could not be drawn, and the run's warnings say why."]
     findings: list[Part] = [*sentences] if len(sentences) > ANSWERS else []
     tables: list[Part] = []
     for title, rows in dict(results.get("tables", {})).items():

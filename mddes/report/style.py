@@ -18,6 +18,7 @@ GRAYS = ("0.25", "0.55", "0.75", "0.9")
 HATCHES = ("", "//", "..", "xx", "\\\\", "--", "oo", "||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SMALL, TICKS, TITLE = 7, 8, 9  # points
+PIXELS = re.compile(r", N_p = (\d+)$")  # the end of a row's label
 ACCURACY, CLEAN_ACCURACY, ERROR = "accuracy (%)", "clean test accuracy (%)", "test error (%)"
 
 
@@ -70,21 +71,30 @@ def numbers(rows: Sequence[Row], name: str, times: float = 1.0) -> Any:
 
 
 def typeset(name: Any) -> str:
-    r"""Return a name as it is written in figures.
+    r"""Return a name as it is written in figures: no markup of its own, on one line.
 
-    >>> print(typeset("uniform, N_p = 2"), typeset("a$b$"))
-    uniform, $N_p$ = 2 a\$b\$
+    matplotlib leaves labels that begin with _ out of legends.
+
+    >>> print(typeset("uniform, N_p = 2"), typeset("a$b$"), typeset("TRAIN_poison"), typeset("_mine"))
+    uniform, $N_p$ = 2 a\$b\$ TRAIN_poison $\_$mine
     """
-    return str(name).replace("$", r"\$").replace("N_p", "$N_p$")
+    text = "".join(letter if letter.isprintable() else " " for letter in str(name)).replace("$", r"\$")
+    text = PIXELS.sub(r", $N_p$ = \1", text)
+    return rf"$\_${text[1:]}" if text.startswith("_") else text
+
+
+def whose(rows: Sequence[Row]) -> str:
+    """Return whose results rows are: data set and network."""
+    return f"{typeset(rows[0]['dataset'])}, {typeset(rows[0]['model'])}"
 
 
 def counts(rows: Iterable[Row]) -> str:
     """Return the numbers n that rows have.
 
-    >>> counts([{"n": 3}, {"n": 2}, {"n": 3}, {"n": 0}])
-    '2/3'
+    >>> counts([{"n": 3}, {"n": 2}, {"n": 3}, {"n": 0}]), counts([{"n": 0}])
+    ('2/3', '0')
     """
-    return "/".join(map(str, sorted({row["n"] for row in rows if row["n"]})))
+    return "/".join(map(str, sorted({row["n"] for row in rows if row["n"]}))) or "0"
 
 
 def file_name(name: str) -> str:

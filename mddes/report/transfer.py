@@ -18,7 +18,9 @@ from mddes.report.style import (
     ruled,
     singles,
     slanted,
+    typeset,
     unique,
+    whose,
 )
 
 TONES = {"clean": 0, "uniform": 1, "left-column": 1, "random-search": 2}
@@ -31,11 +33,11 @@ def transfer_figures(rows: Rows) -> dict[str, Figure]:
     panels = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
     for ax, model in zip(panels, models, strict=True):
         bars(ax, [row for row in rows if row["model"] == model], labels)
-        ax.set_ylabel(f"{model}\n{CLEAN_ACCURACY}")
+        ax.set_ylabel(f"{typeset(model)}\n{CLEAN_ACCURACY}")
     legend_below(figure, panels)
     several = len({row["n"] for row in rows}) > 1
     n = "see the table" if several else counts(rows)
-    figure.suptitle(f"{rows[0]['dataset']}: mean, 95 % interval, each network (n = {n} a bar)", fontsize=TITLE)
+    figure.suptitle(f"{typeset(rows[0]['dataset'])}: mean, 95 % interval, each network (n = {n} a bar)", fontsize=TITLE)
     return {"transfer.png": figure}
 
 
@@ -48,7 +50,7 @@ def bars(ax: Axes, rows: Rows, labels: Sequence[str] = ()) -> str:
     ax.set(ylabel=CLEAN_ACCURACY, ylim=(0, 100))
     slanted(ax, labels)
     ruled(ax, "y")
-    return f"{rows[0]['dataset']}, {rows[0]['model']}: mean, 95 % interval, each network (n = {counts(rows)} a bar)"
+    return f"{whose(rows)}: mean, 95 % interval, each network (n = {counts(rows)} a bar)"
 
 
 def _bar(ax: Axes, x: int, row: Row) -> None:

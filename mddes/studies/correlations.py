@@ -36,7 +36,8 @@ def correlation_cells(start: Mapping[str, Any], poisons: Mapping[str, Sequence[R
     for within, own in [(ALL, pooled), *there.items()]:
         for first, second in combinations(QUANTITIES, 2):
             tau, n = kendall(own[first], own[second])
-            cell = {**start, "kind": "correlation", "within": within, "poisons": len(there) if within == ALL else 1}
+            cell = {**start, "kind": "correlation", "within": within}
+            cell["training_sets"] = len(there) if within == ALL else 1
             cells.append({**cell, "first": first, "second": second, "tau": tau, "n": n})
     return cells if there else []
 
@@ -68,7 +69,7 @@ def _line(cells: Sequence[Cell], name: str) -> dict[str, str]:
     for target in TARGETS:
         pooled, *within = [cell for cell in cells if (cell["first"], cell["second"]) == (name, target)]
         row[WORDS[target]] = f"{_signed(pooled['tau'])} (n = {pooled['n']})"
-        row[f"{WORDS[target]}, within a poison"] = _within(within)
+        row[f"{WORDS[target]}, within a training set"] = _within(within)
     return row
 
 
@@ -94,11 +95,12 @@ def correlation_sentences(cells: Sequence[Cell]) -> list[str]:
         parts = []
         for name in JUDGED:
             within = _within([cell for cell in own if cell["first"] == name and cell["within"] != ALL])
-            parts.append(f"{WORDS[name]} {_signed(pooled[name]['tau'])}, within a poison {within}")
+            parts.append(f"{WORDS[name]} {_signed(pooled[name]['tau'])}, within {within}")
         n = max(cell["n"] for cell in pooled.values())
         said.append(
             f"{own[0]['dataset']}, {model}: Kendall's tau-b with clean test accuracy over {n} solutions of "
-            f"{own[0]['poisons']} poison(s), and the mean and range of the poisons' own: {'; '.join(parts)}. This says "
+            f"{own[0]['training_sets']} training sets (clean or poisoned), and within each of them, mean and range: "
+            f"{'; '.join(parts)}. This says "
             "what goes together, not what causes it: poisons move sharpness and accuracy alike, solutions share "
             "poisons and optimizers, and there is no test."
         )

@@ -81,7 +81,7 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """
     names = list(rows[0])
     lines = [names, *([row[name] for name in names] for row in rows)]
-    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    text = ["| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines]
     return "\n".join([text[0], "|" + "---|" * len(names), *text[1:]])
 
 

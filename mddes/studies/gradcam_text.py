@@ -82,7 +82,8 @@ def sentences(cells: Sequence[Cell], comparisons: Sequence[Cell], radius: float)
         text += f"random places {_percent(cell, 'null')} % ({_told(own, 'near', 'random places')}); on the border "
         text += f"{_percent(cell, 'border')} % against {_percent(rival, 'border')} % "
         text += f"({_told(own, 'border', 'the clean network')}; n = {cell['n']} pairs of networks, mean ± sd). "
-        text += f"These are of the {cell['compared']} of {cell['maps']} images whose map is zero in neither network "
+        of = f"{cell['maps']} maps ({cell['maps'] // cell['n']} images, {cell['n']} pairs)"
+        text += f"These are of the {cell['compared']} of {of} that are zero in neither network "
         text += f"(zero: {cell['zero']} of the poisoned network's, {rival['zero']} of the clean one's)."
         said.append(text)
     return said
