@@ -1,5 +1,6 @@
 """Where networks look: Grad-CAM against CAM by hand, numbers of constructed maps, and the study."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,16 @@ def test_rows_figures_and_tables(finished: Findings) -> None:
         "gradcam-shares-graynet.png",
     }
     assert "near random places" in finished.markdown()
+    there, without = finished.answer
+    for said, copy in ((there, "poisoned"), (without, "clean")):
+        values = {
+            row["network"]: f"{100 * row['near_mean']:.1f} ± {100 * row['near_std']:.1f} %"
+            for row in looks
+            if (row["row"], row["images"]) == ("digits-np2, N_p = 2", copy)
+        }
+        assert f"{values['poisoned']} of the Grad-CAM of graynet trained on digits-np2, N_p = 2 lies" in said
+        assert f"of a clean network's {values['clean']}" in said
+    assert json.loads((finished.run_dir / "results.json").read_text())["answer"] == [there, without]
     header, *rows = (finished.run_dir / "rows.csv").read_text().splitlines()
     assert "near_mean" in header
     assert "[" not in "".join(rows), "maps are no columns"

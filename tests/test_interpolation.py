@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from mddes.models import build
 from mddes.seeding import derive
 from mddes.studies.findings import Findings
 from mddes.studies.interpolation import InterpolationConfig, _compared, measures_of
+from mddes.studies.interpolation_text import JUDGED
 from mddes.studies.statistics import compare_pairs, holm
 from mddes.study import resume_study, study
 from mddes.threads import one_thread
@@ -341,6 +343,17 @@ def test_tables_sentences_and_figures(finished: Findings) -> None:
     assert len(together) == 9
     assert len(finished.sentences) == 3
     assert finished.sentences[0].startswith("digits, graynet-bn, clean: is the sgd solution sharper than the adam one?")
+    told, accuracies = finished.answer
+    for row in ("clean", "uniform, N_p = 2"):
+        own = [r for r in finished.rows if r["kind"] == "comparison" and r["row"] == row and r["quantity"] in JUDGED]
+        apart = [r["difference"] > 0 for r in own if r["p_holm"] < 0.05]
+        assert f"{row}, sharper by {sum(apart)}, flatter by {len(apart) - sum(apart)}" in told
+        values = [
+            f"{100 * r['test_accuracy_mean']:.1f} ± "
+            for r in finished.rows
+            if (r["kind"], r.get("row")) == ("end", row)
+        ]
+        assert re.search(rf"{row} {values[0]}[\d.]+ and {values[1]}", accuracies)
     names = {path.name for path in (finished.run_dir / "figures").glob("*.png")}
     assert names == {"line-graynet-bn.png", "around-graynet-bn.png", "correlations-graynet-bn.png"}
 

@@ -270,6 +270,18 @@ def test_a_later_stage_that_fails_loses_no_earlier_one(
     assert resume_study(found.run_dir).rows == study("optimizers", config(tmp_path / "straight", **few)).rows
 
 
+def test_the_answer_names_best_and_worst_under_each_poison(finished: Findings) -> None:
+    for way, said in zip(("poisoned", "clean"), finished.answer, strict=True):
+        own = [row for row in finished.rows if (row["kind"], row.get("selection")) == ("chosen", way)]
+        ranked = sorted((r for r in own if r["poison"] != "clean"), key=lambda r: float(r["clean_test_accuracy_mean"]))
+        best, worst = (
+            f"{r['optimizer']} ({100 * r['clean_test_accuracy_mean']:.1f} ± " for r in (ranked[-1], ranked[0])
+        )
+        assert f"under one-pixel-shortcut, N_p = 3: {best}" in said
+        assert f") and {worst}" in said
+        assert "clean:" not in said
+
+
 def test_a_figure_that_cannot_be_drawn_takes_no_other_with_it(
     finished: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

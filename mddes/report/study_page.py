@@ -9,9 +9,10 @@ from typing import Any
 from mddes.errors import InputError
 from mddes.report.page import Code, Page, Part, Picture, Section, Table
 from mddes.report.search_page import environment_table, listed
+from mddes.studies.findings import ANSWERS
 
 RESULTS = "results.json"
-ANSWERS = 2  # sentences at the top
+KEY = "line-"  # of the figures of a study of interpolation, the first; of other studies' the first by name is
 # How the figure of a study reads to those who cannot see it; by the words that its file's name begins with.
 SHOWN = {
     "transfer": "Bars: clean test accuracy under each poison, a panel for each network, with 95 % intervals.",
@@ -47,7 +48,8 @@ def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Seq
     figures = _figures(folder)
     if results and not figures:
         banner = [*banner, "The figures are missing: they could not be drawn, and the run's warnings say why."]
-    findings: list[Part] = [*sentences] if len(sentences) > ANSWERS else []
+    answer = [str(sentence) for sentence in results.get("answer", sentences[:ANSWERS])]
+    findings: list[Part] = [*sentences] if sentences != answer else []
     tables: list[Part] = []
     for title, rows in dict(results.get("tables", {})).items():
         tables.append(Table([{str(k): str(v) for k, v in row.items()} for row in rows], str(title)))
@@ -70,7 +72,7 @@ def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Seq
     ]
     return Page(
         title=f"Study {name}: {Path(str(settings.get('dataset', ''))).stem}",
-        answer=sentences[:ANSWERS] or ["There are no results yet."],
+        answer=answer or ["There are no results yet."],
         key=figures[0] if figures else None,
         sections=[section for section in sections if section.parts],
         banner=banner,
@@ -96,8 +98,8 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def _figures(folder: Path) -> list[Picture]:
-    paths = sorted((folder / "figures").glob("*.png"))
-    return [Picture(path.read_bytes(), _shown(path.stem), path.stem) for path in paths]
+    paths = sorted((folder / "figures").glob("*.png"), key=lambda path: (not path.stem.startswith(KEY), path.name))
+    return [Picture(path.read_bytes(), _shown(path.stem), f"{_shown(path.stem)} ({path.stem})") for path in paths]
 
 
 def _shown(stem: str) -> str:

@@ -15,6 +15,7 @@ from mddes.tasks.run_folder import write_json
 from mddes.writing import replace_file
 
 SIGNIFICANT = 0.05
+ANSWERS = 2  # sentences at the top of a page
 RESULTS, TABLE, ROWS = "results.json", "table.md", "rows.csv"
 
 
@@ -28,6 +29,7 @@ class Findings:
         rows: flat, one a cell.
         tables: by title; each a list of rows of text.
         sentences: what the numbers support.
+        answer: the same in two sentences, for the top of a page; default the first two.
     """
 
     study: str
@@ -36,6 +38,7 @@ class Findings:
     tables: Mapping[str, Sequence[Mapping[str, str]]]
     sentences: Sequence[str]
     run_dir: Path = field(default_factory=Path)
+    answer: Sequence[str] = ()
 
     @property
     def protocol_hash(self) -> str:
@@ -47,11 +50,13 @@ class Findings:
 
     def _repr_html_(self) -> str:
         tables = "".join(table(rows, title) for title, rows in self.tables.items())
-        return paragraphs([*self.sentences, f"Folder: {self.run_dir}; protocol {self.protocol_hash}."]) + tables
+        told = self.answer or self.sentences
+        return paragraphs([*told, f"Folder: {self.run_dir}; protocol {self.protocol_hash}."]) + tables
 
     def save(self, folder: Path) -> None:
         """Write results.json, table.md and rows.csv."""
         head = {"study": self.study, "protocol_hash": self.protocol_hash, "protocol": self.protocol}
+        head["answer"] = self.answer or self.sentences[:ANSWERS]
         write_json(folder / RESULTS, {**head, "sentences": self.sentences, "tables": self.tables, "rows": self.rows})
         replace_file(folder / TABLE, self.markdown())
         text = io.StringIO()

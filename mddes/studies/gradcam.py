@@ -22,7 +22,7 @@ from mddes.settings import Ranges
 from mddes.studies.base import PoisonStudyConfig, poisons_of, protocol_of, rows_on
 from mddes.studies.bench import Bench, failures
 from mddes.studies.findings import Findings
-from mddes.studies.gradcam_text import comparison_table, look_table, same_place, sentences
+from mddes.studies.gradcam_text import answer, comparison_table, look_table, same_place, sentences
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
 from mddes.studies.statistics import compare_pairs, holm, summarise
@@ -137,6 +137,7 @@ def run_gradcam(bench: Bench, config: GradcamConfig) -> Findings:
         rows=[*cells, *comparisons, *pictures],
         tables={"Where networks look": look_table(cells), "Comparisons": comparison_table(comparisons)},
         sentences=sentences(cells, comparisons, config.radius) + failures(records),
+        answer=answer(cells, comparisons, config.radius),
     )
 
 

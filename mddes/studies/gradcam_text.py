@@ -68,6 +68,24 @@ def comparison_table(comparisons: Sequence[Cell]) -> list[dict[str, str]]:
     return rows
 
 
+def answer(cells: Sequence[Cell], comparisons: Sequence[Cell], radius: float) -> list[str]:
+    """Return in two sentences where networks look that were trained on the last poison named, with and without it."""
+    last = next((c for c in reversed(cells) if c["network"] == "poisoned" and c["n"]), None)
+    said = []
+    for copy, start in (("poisoned", "Where the poison is in the image"), ("clean", "On clean test images")):
+        place = None if last is None else {**last, "images": copy}
+        found = [c for c in cells if place and same_place(c, place)]
+        if len(found) < len(("clean", "poisoned")):
+            continue
+        rival, cell = (next(c for c in found if c["network"] == network) for network in ("clean", "poisoned"))
+        own = [c for c in comparisons if same_place(c, cell)]
+        text = f"{start}, {_percent(cell, 'near')} % of the Grad-CAM of {cell['model']} trained on {cell['row']} lies "
+        text += f"within {radius:g} pixels of it, of a clean network's {_percent(rival, 'near')} % "
+        text += f"({_told(own, 'near', 'the clean network')}), and near random places {_percent(cell, 'null')} % "
+        said.append(f"{text}({_told(own, 'near', 'random places')}; {cell['dataset']}, n = {cell['n']} pairs).")
+    return said
+
+
 def sentences(cells: Sequence[Cell], comparisons: Sequence[Cell], radius: float) -> list[str]:
     """Return, for each poison and network, whether attention moves to the poison's pixels and to the border."""
     said = []

@@ -25,7 +25,7 @@ from mddes.studies.base import PoisonedNetworks, poisons_of, protocol_of, rows_o
 from mddes.studies.bench import Bench, check_records, failures
 from mddes.studies.correlations import correlation_cells, correlation_sentences, correlation_tables
 from mddes.studies.findings import Findings
-from mddes.studies.interpolation_text import sentences, tables
+from mddes.studies.interpolation_text import answer, sentences, tables
 from mddes.studies.optimizers import passes
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
@@ -201,6 +201,7 @@ def run_interpolation(bench: Bench, config: InterpolationConfig) -> Findings:
         rows=cells + together,
         tables=tables(cells) | correlation_tables(together),
         sentences=sentences(cells) + correlation_sentences(together) + failures(records),
+        answer=answer(cells),
     )
 
 

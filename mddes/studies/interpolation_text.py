@@ -105,6 +105,30 @@ def sentences(cells: Sequence[Cell]) -> list[str]:
     return said
 
 
+def answer(cells: Sequence[Cell]) -> list[str]:
+    """Return in two sentences by how many measures the first solution is sharper or flatter, and both accuracies."""
+    verdicts, accuracies, pairs = [], [], set()
+    models = len({cell["model"] for cell in cells})
+    for row, model in dict.fromkeys((cell["row"], cell["model"]) for cell in cells):
+        own = [cell for cell in cells if (cell["row"], cell["model"]) == (row, model) and cell["n"]]
+        ends = [cell for cell in own if cell["kind"] == "end"]
+        tested = [cell for cell in own if cell["kind"] == "comparison" and cell["quantity"] in JUDGED]
+        if not tested:
+            continue
+        apart = [c["difference"] > 0 for c in tested if c["p_holm"] is not None and c["p_holm"] < SIGNIFICANT]
+        name = f"{row} ({model})" if models > 1 else row
+        verdicts.append(f"{name}, sharper by {sum(apart)}, flatter by {len(apart) - sum(apart)}")
+        accuracies.append(f"{name} {' and '.join(number(end, 'test_accuracy', 100, digits=1) for end in ends)}")
+        pairs.add(ends[0]["n"])
+    if not verdicts:
+        return []
+    first, second = ends[0]["end"], ends[1]["end"]
+    told = f"{ends[0]['dataset']}, the {first} solution against the {second} one, of {len(JUDGED)} measures of "
+    told += f"sharpness (p < {SIGNIFICANT:g} after Holm's correction): {'; '.join(verdicts)}."
+    accuracy = f"Clean test accuracy of {first} and {second}, in percent: {'; '.join(accuracies)} "
+    return [told, f"{accuracy}(n = {'/'.join(map(str, sorted(pairs)))} pairs, mean ± sd)."]
+
+
 def _answer(cell: Cell, ends: Sequence[Cell]) -> str:
     values = " against ".join(number(end, cell["quantity"]) for end in ends)
     if cell["difference"] is None:

@@ -21,7 +21,7 @@ from mddes.settings import Ranges, check_each_once
 from mddes.studies.base import PoisonedNetworks, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, Victim, failures
 from mddes.studies.findings import Findings, limits
-from mddes.studies.optimizers_text import sentences, tables
+from mddes.studies.optimizers_text import answer, sentences, tables
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
 from mddes.studies.statistics import compare_pairs, holm, summarise
@@ -198,6 +198,7 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
         rows=cells,
         tables=tables(cells, config.optimizers, config.reference),
         sentences=sentences(cells, config.reference) + failures([*swept, *trained]),
+        answer=answer(cells),
     )
 
 

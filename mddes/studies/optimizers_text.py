@@ -67,6 +67,28 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
     return said
 
 
+def answer(cells: Sequence[Cell]) -> list[str]:
+    """Return, in a sentence for each way to choose, the best and the worst optimizer under each poison."""
+    said = []
+    final = [cell for cell in cells if cell["kind"] == "chosen" and cell["n"]]
+    models = len({cell["model"] for cell in final})
+    places = [*dict.fromkeys((cell["row"], cell["model"]) for cell in final if cell["row"] != "clean")]
+    for way, words in CHOSEN_BY.items():
+        parts = []
+        for row, model in places:
+            own = [c for c in final if (c["row"], c["model"], c["selection"]) == (row, model, way)]
+            ranked = sorted(own, key=lambda cell: float(cell["clean_test_accuracy_mean"]))
+            if ranked:
+                name = f"{row} ({model})" if models > 1 else row
+                ends = " and ".join(f"{c['optimizer']} ({accuracy_text(c)})" for c in (ranked[-1], ranked[0]))
+                parts.append(f"{name}: {ends}")
+        if parts:
+            own = [cell for cell in final if cell["selection"] == way]
+            start = f"{final[0]['dataset']}, rates {words}, highest and lowest clean test accuracy"
+            said.append(f"{start} under {'; '.join(parts)} (n = {_counts(own)}, mean ± sd).")
+    return said
+
+
 def accuracy_text(cell: Cell) -> str:
     """Return mean ± sd in percent."""
     mean = cell["clean_test_accuracy_mean"]
