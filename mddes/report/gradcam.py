@@ -62,7 +62,7 @@ def _maps(rows: Sequence[Row], pictures: Mapping[int, np.ndarray]) -> Figure:
 def _singles(rows: Sequence[Row]) -> Figure:
     """Draw a column for each image: itself, and over it the map of each network on each copy."""
     indices = list(dict.fromkeys(row["index"] for row in rows))
-    figure = Figure(figsize=(1.5 * len(indices) + 1.4, 7.6), layout="constrained")
+    figure = Figure(figsize=(max(5.4, 1.5 * len(indices) + 1.4), 7.6), layout="constrained")
     axes = figure.subplots(5, len(indices), squeeze=False)
     for column, index in enumerate(indices):
         own = {(row["network"], row["images"]): row for row in rows if row["index"] == index}
