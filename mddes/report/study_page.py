@@ -9,9 +9,8 @@ from typing import Any
 from mddes.errors import InputError
 from mddes.report.page import Code, Page, Part, Picture, Section, Table
 from mddes.report.search_page import environment_table, listed
-from mddes.studies.findings import ANSWERS
+from mddes.studies.findings import ANSWERS, RESULTS
 
-RESULTS = "results.json"
 KEY = "line-"  # of the figures of a study of interpolation, the first; of other studies' the first by name is
 # How the figure of a study reads to those who cannot see it; by the words that its file's name begins with.
 SHOWN = {
