@@ -18,6 +18,7 @@ from mddes.data import shared_arrays
 from mddes.measures import attention
 from mddes.measures.attention import disc, enlarged, gradcam, last_convolution, measure
 from mddes.models import build
+from mddes.report.gradcam import gradcam_figures
 from mddes.seeding import derive
 from mddes.studies.findings import Findings
 from mddes.studies.gradcam import PRESETS, GradcamConfig
@@ -185,19 +186,39 @@ def test_a_pair_is_compared_on_images_that_have_a_map_in_both(monkeypatch: pytes
     poison = uniform(images, pixels=1, seed=0)
     spec = {"model": "graynet", "recipe": Recipe(epochs=1).spec(), "seed": 0, "num_classes": 2, "singles": []}
     spec |= {"perturbation": poison.change(), "per_class": 4, "radius": 0.0, "border": 1, "places": 5}
-    found = attention.look_pair(spec, shared, "cpu")
+    found = attention.compare_pair(spec, shared, "cpu")
     share = 28 / 64
     for copy in ("clean", "poisoned"):
         assert [found[name][copy]["border"] for name in ("clean", "poisoned")] == [(1 + share) / 2, (share + 1) / 2]
         assert [found[name][copy]["entropy"] for name in ("clean", "poisoned")] == [0.5, 0.5]
         assert {found[name][copy]["zero"] for name in found} == {2}
         assert {(found[name][copy]["compared"], found[name][copy]["images"]) for name in found} == {(4, 8)}
+        for k in range(2):
+            own = np.array(found["clean"][copy]["maps"][k])
+            np.testing.assert_allclose([own[0, 0], own[1, 1]], [(2 + 1 / 64) / 3, 1 / 3 / 64], rtol=1e-3)
+            own = np.array(found["poisoned"][copy]["maps"][k])
+            np.testing.assert_allclose([own[0, 0], own[1, 1]], [(1 + 2 / 64) / 3, 2 / 3 / 64], rtol=1e-3)
     by_hand["poisoned"] = [even, none, none, none]
     calls = iter(("clean", "clean", "poisoned", "poisoned"))
-    nothing = attention.look_pair(spec, shared, "cpu")
+    nothing = attention.compare_pair(spec, shared, "cpu")
     assert nothing["clean"]["clean"]["compared"] == 0
     assert nothing["clean"]["clean"]["near"] is None
-    assert not np.any(nothing["clean"]["clean"]["maps"])
+    np.testing.assert_allclose(nothing["poisoned"]["clean"]["maps"], 1 / 64, rtol=1e-3)
+    assert np.all(np.array(nothing["clean"]["clean"]["maps"])[:, 0, 0] > 0.6)
+
+
+def test_a_network_without_maps_takes_no_picture_from_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter((0.0, 0.0, 1.0, 1.0))
+    monkeypatch.setattr(attention, "gradcam", lambda *_: np.full((8, 8, 8), next(calls)))
+    images = random_images(8, num_classes=2)
+    spec = {"model": "graynet", "recipe": Recipe(epochs=1).spec(), "seed": 0, "num_classes": 2, "singles": []}
+    spec |= {"perturbation": uniform(images, pixels=1, seed=0).change(), "per_class": 4}
+    spec |= {"radius": 0.0, "border": 1, "places": 5}
+    found = attention.compare_pair(spec, shared_arrays(train=images, test=images), "cpu")
+    for copy in ("clean", "poisoned"):
+        assert {found[network][copy]["near"] for network in found} == {None}
+        assert not np.any(found["clean"][copy]["maps"])
+        np.testing.assert_allclose(found["poisoned"][copy]["maps"], 1 / 64, rtol=1e-3)
 
 
 def test_pictures_are_means_of_all_seeds_where_the_poison_is_one(finished: Findings) -> None:
@@ -209,6 +230,16 @@ def test_pictures_are_means_of_all_seeds_where_the_poison_is_one(finished: Findi
             maps = [np.array(r[row["network"]][row["images"]]["maps"][row["class"]]) for r in own]
             known = [one for one in maps if one.any()]
             np.testing.assert_allclose(row["map"], np.mean(known, axis=0) if known else 0.0, rtol=1e-12)
+
+
+def test_a_class_without_a_map_says_so_in_its_picture(finished: Findings) -> None:
+    pictures = [row for row in finished.rows if row["kind"] == "image"]
+    maps = [dict(row) for row in finished.rows if row["kind"] == "map" and row["row"] == "uniform, N_p = 2"]
+    maps[3]["map"] = np.zeros((8, 8)).tolist()
+    figure = gradcam_figures([*pictures, *maps])["gradcam-uniform-np2-graynet.png"]
+    silent = [ax for ax in figure.axes if any(text.get_text() == "no map" for text in ax.texts)]
+    assert len(silent) == sum(not np.any(row["map"]) for row in maps) > 0
+    assert {len(ax.images) for ax in silent} == {1}, "the mean image alone"
 
 
 def test_the_null_is_the_share_near_any_place(finished: Findings) -> None:

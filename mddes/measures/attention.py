@@ -6,8 +6,8 @@ brought to the images' size by bilinear interpolation. Numbers are of each image
 zero everywhere has none, and is counted.
 
 The question (Chaudhury & Yamasaki 2020, Fig. 2b): does a network that was trained on a poison look at the background?
-`look_pair` trains a clean and a poisoned network from the same initial weights and compares them on both copies of the
-same test images: those of which neither network's map is zero, since which maps are zero depends on the network.
+`compare_pair` trains a clean and a poisoned network from the same initial weights and compares them on both copies of
+the same test images: those of which neither network's map is zero, since which maps are zero depends on the network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,7 +141,7 @@ def disc(rows: Sequence[int], cols: Sequence[int], height: int, width: int, radi
     return found
 
 
-def look_pair(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], device: str) -> dict[str, Any]:
+def compare_pair(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], device: str) -> dict[str, Any]:
     """Train a clean and a poisoned network from the same initial weights, and measure where they look.
 
     Args:
@@ -155,8 +155,9 @@ def look_pair(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], devic
         clean and poisoned, a dict for each network: clean_test_accuracy, poisoned_test_accuracy (on poisoned copies),
         singles, if any (copy -> (n, h, w)); and, again by name, for clean and poisoned copies of the images: near,
         null (`near` at random places), border, entropy, means over classes of the means over images; per_class, near of
-        each; maps (K, h, w), the mean map of each class as a distribution; all of them of the images that have a map in
-        both networks; compared, how many those are; images, of how many; zero, this network's maps that are zero.
+        each; all of them of the images that have a map in both networks; compared, how many those are; images, of how
+        many; zero, this network's maps that are zero; maps (K, h, w), for the eye: the mean of each class of all maps
+        that this network has, each as a distribution, and zero where it has none.
     """
     k = spec["num_classes"]
     training = ImageSet(shared["train_images"], shared["train_labels"], k)
@@ -181,8 +182,8 @@ def look_pair(spec: Mapping[str, Any], shared: Mapping[str, NDArray[Any]], devic
         both = np.all([own.any(axis=(1, 2)) for own in pair], axis=0)
         for name, own in zip(maps, pair, strict=True):
             numbers = _looked(own[both], test.labels[both], poison, spec)
-            zero = int((~own.any(axis=(1, 2))).sum())
-            found[name][copy] = {**numbers, "compared": int(both.sum()), "images": len(test), "zero": zero}
+            counts = {"compared": int(both.sum()), "images": len(test), "zero": int((~own.any(axis=(1, 2))).sum())}
+            found[name][copy] = {**numbers, **counts, "maps": _short(_mean_maps(own, test.labels, k))}
     return found
 
 
@@ -196,7 +197,7 @@ def _looked(maps: Maps, labels: NDArray[Any], poison: Perturbation, spec: Mappin
     _, height, width = poison.image_shape
     grown = enlarged(maps, height, width)
     draw = numpy_generator(spec["seed"], "places")
-    near, null, border, entropy, means = [], [], [], [], []
+    near, null, border, entropy = [], [], [], []
     for c in range(spec["num_classes"]):
         own = grown[labels == c]
         place = disc(poison.rows[c].tolist(), poison.cols[c].tolist(), height, width, spec["radius"])
@@ -205,16 +206,21 @@ def _looked(maps: Maps, labels: NDArray[Any], poison: Perturbation, spec: Mappin
         border.append(_mean(numbers.border))
         entropy.append(_mean(numbers.entropy))
         null.append(_at_random(_as_shares(own).mean(axis=0), poison.pixels, spec, draw) if len(own) else None)
-        small = _as_shares(maps[labels == c])
-        means.append(small.mean(axis=0) if len(own) else np.zeros(maps.shape[1:]))
     return {
         "near": _mean(near),
         "null": _mean(null),
         "border": _mean(border),
         "entropy": _mean(entropy),
         "per_class": near,
-        "maps": _short(np.stack(means)),
     }
+
+
+def _mean_maps(maps: Maps, labels: NDArray[Any], num_classes: int) -> Maps:
+    """Return the mean (K, h, w) of each class's maps (N, h, w) that are not zero, each as a distribution."""
+    seen = maps.any(axis=(1, 2))
+    shares = _as_shares(maps)
+    counts = [max(1, int((seen & (labels == c)).sum())) for c in range(num_classes)]
+    return np.stack([shares[labels == c].sum(axis=0) / counts[c] for c in range(num_classes)])
 
 
 def _at_random(shares: NDArray[np.float64], pixels: int, spec: Mapping[str, Any], draw: np.random.Generator) -> float:

@@ -19,6 +19,7 @@ LINES = (("clean", "clean"), ("clean", "poisoned"), ("poisoned", "clean"), ("poi
 PARTS = {"near": "near the class's own poison (%)", "border": "on the border (%)"}
 COLORS = "magma"  # from black to white in even steps of lightness: also readable in gray
 OPAQUE = 0.75
+SHADES = "the mean of the maps that are not zero, from 0 to its largest value; poison framed"
 
 
 def gradcam_figures(rows: Sequence[Row]) -> dict[str, Figure]:
@@ -55,7 +56,7 @@ def _maps(rows: Sequence[Row], pictures: Mapping[int, np.ndarray]) -> Figure:
     first = rows[0]
     of = f"{whose(rows)}, {typeset(first['row'])}"
     title = f"{of}: mean Grad-CAM of the true class, {_pairs(first)} of networks"
-    figure.suptitle(f"{title};\neach map from 0 to its largest value, poison framed", fontsize=9)
+    figure.suptitle(f"{title};\n{SHADES}", fontsize=9)
     return figure
 
 
@@ -80,14 +81,19 @@ def _singles(rows: Sequence[Row]) -> Figure:
 def _overlay(ax: Axes, picture: np.ndarray, row: Row, side: float = PANEL) -> None:
     """Lay a map over an image (C, H, W), the more opaque the larger it is, and frame the poison's pixels.
 
-    The longer side of the picture is `side` inches, so that frames lie around their pixels.
+    The longer side of the picture is `side` inches, so that frames lie around their pixels. A map that is zero is no
+    shade but the words "no map".
     """
     show(ax, picture)
     small = torch.tensor(row["map"], dtype=torch.float64)[None, None]
     grown = F.interpolate(small, size=picture.shape[1:], mode="bilinear", align_corners=False)[0, 0].numpy()
     top = grown.max()
     shade = grown / top if top > 0 else grown
-    ax.imshow(shade, cmap=COLORS, vmin=0, vmax=1, alpha=OPAQUE if top > 0 else 0, interpolation="nearest")
+    if top > 0:
+        ax.imshow(shade, cmap=COLORS, vmin=0, vmax=1, alpha=OPAQUE, interpolation="nearest")
+    else:
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        ax.text(0.5, 0.5, "no map", transform=ax.transAxes, ha="center", va="center", fontsize=7, bbox=box)
     frame(ax, row["rows"], row["cols"], 72 * side / max(picture.shape[1:]))
 
 
@@ -98,7 +104,7 @@ def class_map(ax: Axes, rows: Rows) -> str:
     _overlay(ax, picture, row, min(inches(ax)))
     return (
         f"{whose([row])}, {typeset(row['row'])}: mean Grad-CAM of class {row['class']}; {row['network']} network, "
-        f"{row['images']} images, {_pairs(row)}; from 0 to its largest value, poison framed"
+        f"{row['images']} images, {_pairs(row)}; {SHADES}"
     )
 
 

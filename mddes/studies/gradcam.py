@@ -29,7 +29,7 @@ from mddes.studies.statistics import compare_pairs, holm, summarise
 from mddes.tasks import Record, Task
 from mddes.training import Recipe
 
-TASK = "mddes.measures.attention:look_pair"
+TASK = "mddes.measures.attention:compare_pair"
 NUMBERS = ("near", "null", "border", "entropy")
 NETWORKS = COPIES = ("clean", "poisoned")
 Cell = dict[str, Any]
