@@ -41,10 +41,10 @@ CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
 EXTENT = (
     *("models", "poisons", "pixels", "seeds", "searches", "generations"),
-    *("defenses", "shares", "candidates", "optimizers", "reference", "methods", "problems"),
+    *("defenses", "shares", "candidates", "optimizers", "reference", "extend", "methods", "problems"),
 )
 CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
-LARGER_ONLY = ("seeds", "searches", "generations", "candidates")
+LARGER_ONLY = ("seeds", "searches", "generations", "candidates", "extend")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from mddes.pages import write_report
 from mddes.report import figures
 from mddes.seeding import derive
 from mddes.studies.findings import Findings
-from mddes.studies.optimizers import PRESETS, OptimizersConfig, choose, recipe_at, sweep_of
+from mddes.studies.optimizers import PRESETS, OptimizersConfig, recipe_at, sweep_of
 from mddes.studies.statistics import compare_pairs, holm
+from mddes.studies.sweep import at_an_end, beyond, choose
 from mddes.study import STUDIES, resume_study, study
 from mddes.training import victim
 from mddes.training.predict import logits
@@ -34,6 +35,7 @@ TINY: dict[str, Any] = {
     "optimizers": ("sgd", "adam", "sam"),
     "factors": (1.0, 10.0),
     "sweep_seeds": 1,
+    "extend": 0,
     "seeds": 2,
     "epochs": 2,
     "checkpoints": (1,),
@@ -140,6 +142,48 @@ def test_a_choice_takes_the_best_accuracy_then_the_lower_loss_and_no_rate_that_f
     assert choose({0.1: [{"status": "failed"}]}, field) is None
 
 
+def test_a_sweep_goes_on_where_its_choice_is_at_an_end(tmp_path: Path) -> None:
+    """Three low rates, of which the highest is best: as if the sweep had been wider from the start."""
+    own = {"poisons": ("one-pixel-shortcut",), "optimizers": ("adam",), "checkpoints": (), "seeds": 1}
+    short = study("optimizers", config(tmp_path / "a", **own, rates=(1e-6, 1e-5, 3e-5)))
+    assert {row["lr"] for row in short.rows if row["kind"] == "chosen" and row["edge"]} == {3e-5}
+    assert "at the end of their sweep" in short.markdown()
+    longer = resume_study(short.run_dir, extend=2)
+    rates = [row["lr"] for row in longer.rows if row["kind"] == "sweep"]
+    assert rates == [1e-6, 1e-5, 3e-5, 3e-4, 9e-4], "the ratio of 1e-6 and 1e-5, then that of 1e-5 and 3e-5"
+    wide = study("optimizers", config(tmp_path / "b", **own, rates=tuple(rates)))
+    assert longer.rows == wide.rows
+    straight = study("optimizers", config(tmp_path / "c", **own, rates=(1e-6, 1e-5, 3e-5), extend=2))
+    assert straight.rows == longer.rows
+    assert sorted(r["key"] for r in trained(straight.run_dir)) == sorted(
+        r["key"] for r in trained(longer.run_dir) if r["lr"] != 3e-5 or r["victim"] == 0
+    ), "and nothing but the networks at the rate that was best before"
+    with pytest.raises(InputError, match="a study cannot be made smaller"):
+        resume_study(short.run_dir, extend=1)
+
+
+def test_what_lies_beyond_an_end() -> None:
+    half_decades = [0.1, 0.3, 1.0, 3.0, 10.0]
+    assert beyond(half_decades, [0.1]) == [0.03]
+    assert beyond([0.03, *half_decades], [0.03]) == [0.01]
+    assert beyond(half_decades, [10.0, 10.0]) == [30.0]
+    assert beyond(half_decades, [0.1, 10.0]) == [0.03, 30.0]
+    assert beyond(half_decades, [0.3, None]) == []
+    assert beyond([2.0, 1.0], [2.0]) == [4.0]
+    assert beyond([0.1], [0.1]) == []
+    assert at_an_end(half_decades, 10.0)
+    assert not at_an_end([0.1], 0.1)
+    assert not at_an_end(half_decades, None)
+
+
+def test_beyond_a_rate_that_diverged_nothing_is_tried(tmp_path: Path) -> None:
+    own = {"poisons": ("clean",), "optimizers": ("sgd",), "reference": "sgd", "checkpoints": (), "seeds": 1}
+    found = study("optimizers", config(tmp_path, **own, rates=(0.05, 1e18), extend=2))
+    rates = {row["lr"]: row["failed"] for row in found.rows if row["kind"] == "sweep"}
+    assert min(rates) < 0.05 or rates == {0.05: 0, 1e18: 1}, "only downwards, if there"
+    assert max(rates) == 1e18
+
+
 def test_an_optimizer_that_only_diverges_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     found = study(
         "optimizers",
@@ -210,6 +254,7 @@ def test_sweeps_are_multiples_of_each_default_or_the_same_rates_for_all(tmp_path
         ({"rates": (float("nan"),)}, "rates must be finite"),
         ({"rho": -1.0}, "rho must be at least 0"),
         ({"sweep_seeds": 0}, "sweep_seeds must be at least 1"),
+        ({"extend": -1}, "extend must be at least 0"),
         ({"checkpoints": (3,)}, "a checkpoint lies after the last epoch: 3 > 2"),
         ({"checkpoints": (0,)}, "checkpoints must be at least 1"),
     ],

@@ -1,9 +1,10 @@
 """Which optimizer resists a poison: Fig. 3 of Chaudhury & Yamasaki (2020), with every optimizer tuned first.
 
-Every optimizer gets its own sweep of learning rates under every poison, on networks of their own. A victim chooses by
-what it can see, the accuracy on held-out images that are poisoned like the rest; the second answer is an oracle's, who
-chooses by the clean copies of the same held-out images. Only then fresh networks are trained at the chosen rates and
-judged on test images. Network s has the same initial weights and batch order under every optimizer and poison.
+Every optimizer gets its own sweep of learning rates under every poison, on networks of their own, which goes on where
+the choice lies at its end (`sweep.py`). A victim chooses by what it can see, the accuracy on held-out images that are
+poisoned like the rest; the second answer is an oracle's, who chooses by the clean copies of the same images. Only then
+fresh networks are trained at the chosen rates and judged on test images. Network s has the same initial weights and
+batch order under every optimizer and poison.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from mddes.studies.optimizers_text import answer, sentences, tables
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
 from mddes.studies.statistics import compare_pairs, holm, summarise
+from mddes.studies.sweep import at_an_end, beyond, choose
 from mddes.tasks import Record
 from mddes.training import Recipe
 from mddes.user_code import is_own
@@ -50,6 +52,8 @@ class SweptOptimizers(PoisonSettings):
     """The sweep, as learning rates, the same for every optimizer; an optimizer of your own needs them."""
     sweep_seeds: int = 2
     """Networks at each learning rate of the sweep."""
+    extend: int = 3
+    """Where the choice lies at an end of its sweep, so many further rates at most, one after the other."""
     checkpoints: tuple[int, ...] = ()
     """Epochs after which networks are judged too, besides the last; with a constant schedule this is what as many
     epochs give."""
@@ -80,7 +84,7 @@ class OptimizersConfig(SweptOptimizers, PoisonedNetworks):
 
     def ranges(self) -> Ranges:
         """Return what the numbers may be."""
-        least = {"sweep_seeds": 1, "checkpoints": 1, "rho": 0}
+        least = {"sweep_seeds": 1, "extend": 0, "checkpoints": 1, "rho": 0}
         return Ranges({**super().ranges().at_least, **least}, {}, ("factors", "rates"))
 
 
@@ -92,6 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pixels": (4,),
         "factors": (0.3, 1.0, 3.0),
         "sweep_seeds": 1,
+        "extend": 1,
         "seeds": 3,
     },
     # Fig. 3: its optimizers and repeats; the sweep is ours (the paper names no learning rates).
@@ -127,7 +132,8 @@ def recipe_at(config: OptimizersConfig, dataset: Dataset, optimizer: str, lr: fl
 def victims_a_model(config: OptimizersConfig, dataset: Dataset) -> tuple[int, int]:
     """Return how many victims of each kind a study will train, and how many plain trainings they cost.
 
-    At most: where both choices fall on one rate, its networks are trained once.
+    Those of the sweep as it begins; it can grow by `extend` rates at either end. At most, otherwise: where both choices
+    fall on one rate, its networks are trained once.
 
     Raises:
         InputError: a checkpoint after the last epoch.
@@ -156,18 +162,10 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
     """Sweep, choose, train fresh networks, and return what they say."""
     models = resolve_models(config.models, bench.dataset.train.shape[0])
     rows = rows_on(bench, config)
-    trials = [
-        (row, model, name, lr, s)
-        for row in rows
-        for model in models
-        for name in config.optimizers
-        for lr in sweep_of(config, name)
-        for s in range(config.sweep_seeds)
-    ]
-    swept = bench.train([_victim(bench.dataset, config, *trial) for trial in trials])
-    sweep: dict[Key, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for (row, model, name, lr, _), record in zip(trials, swept, strict=True):
-        sweep[row.label, model, name][lr].append(record)
+    sweep = _sweeps(
+        bench, config, [(row, model, name) for row in rows for model in models for name in config.optimizers]
+    )
+    swept = [record for own in sweep.values() for records in own.values() for record in records]
     chosen = {key: {way: choose(own, field) for way, field in SELECTIONS.items()} for key, own in sweep.items()}
     fresh = [
         (row, model, name, lr, config.sweep_seeds + s)
@@ -188,9 +186,8 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
         start = {**floor, **_named(by_label[key[0]], key)}
         cells += [_swept(start, lr, records) for lr, records in own.items()]
         for way, rate in chosen[key].items():
-            edge = len(own) > 1 and rate in (min(own), max(own))
             records = {} if rate is None else groups[key, rate]
-            cells += _chosen({**start, "selection": way, "lr": rate, "edge": edge}, records)
+            cells += _chosen({**start, "selection": way, "lr": rate, "edge": at_an_end(own, rate)}, records)
     _compare(cells, config.reference)
     return Findings(
         study="optimizers",
@@ -202,21 +199,27 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
     )
 
 
-def choose(sweep: Mapping[float, Sequence[Record]], field: str) -> float | None:
-    """Return the learning rate with the highest mean of a field, of equals the one with the lower poisoned loss.
-
-    A rate of which a training failed (diverged) is not chosen; None if none is left.
-    """
-    whole = {lr: own for lr, own in sweep.items() if all(record["status"] == "done" for record in own)}
-
-    def worth(lr: float) -> tuple[float, float]:
-        own = whole[lr]
-        return (
-            float(np.mean([record[field] for record in own])),
-            -float(np.mean([record["held_out_poisoned_loss"] for record in own])),
-        )
-
-    return max(whole, key=worth) if whole else None
+def _sweeps(
+    bench: Bench, config: OptimizersConfig, places: Sequence[tuple[PoisonRow, str, str]]
+) -> dict[Key, dict[float, list[Record]]]:
+    """Train the sweeps, and what lies beyond those whose choice is at an end; rates ascend."""
+    found: dict[Key, dict[float, list[Record]]] = {(row.label, model, name): {} for row, model, name in places}
+    rates = {key: sweep_of(config, key[2]) for key in found}
+    for _ in range(1 + config.extend):
+        trials = [
+            (row, model, name, lr, s)
+            for row, model, name in places
+            for lr in rates[row.label, model, name]
+            for s in range(config.sweep_seeds)
+        ]
+        if not trials:
+            break
+        records = bench.train([_victim(bench.dataset, config, *trial) for trial in trials])
+        for (row, model, name, lr, _), record in zip(trials, records, strict=True):
+            found[row.label, model, name].setdefault(lr, []).append(record)
+        found = {key: dict(sorted(own.items())) for key, own in found.items()}
+        rates = {key: beyond(own, [choose(own, field) for field in SELECTIONS.values()]) for key, own in found.items()}
+    return found
 
 
 def _victim(
