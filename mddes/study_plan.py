@@ -12,6 +12,7 @@ import numpy as np
 from mddes.data import ImageSet, split
 from mddes.pools import device_of, local_workers
 from mddes.search.config import SearchConfig, resolve
+from mddes.studies.optimizers import OptimizersConfig, further_victims
 from mddes.studies.poisons import SEARCHED
 from mddes.studies.settings import recipe_for, resolve_models
 from mddes.study import STUDIES, check_study, prepared_study
@@ -31,6 +32,7 @@ class StudyPlan:
         searches: how many, and `search_trainings` in all of them.
         seconds_a_search_training: as above.
         workers: at once, on this machine.
+        more: further victims at most, of each kind, where the sweep of an optimizer goes on beyond its end.
         at_most: whether trainings may end early.
     """
 
@@ -40,6 +42,7 @@ class StudyPlan:
     search_trainings: int
     seconds_a_search_training: float
     workers: int
+    more: int = 0
     at_most: bool = False
 
     @property
@@ -55,6 +58,10 @@ class StudyPlan:
             f"{model:{width}}  {n} trainings of {about} {spoken(self.seconds_a_victim[model])}"
             for model, n in self.victims.items()
         ]
+        if self.more:
+            lines.append(
+                f"{'sweeps':{width}}  up to {self.more} more, where the best rate lies at the end of its sweep"
+            )
         if self.searches:
             each = spoken(self.seconds_a_search_training)
             lines.append(
@@ -91,7 +98,8 @@ def plan_study(name: str, config: Any) -> StudyPlan:
             each = _timed(search.model, dataset.train, search.recipe(), config)
     workers = max(1, local_workers(config, count))
     searches = len(searched) * len(config.pixels) * config.searches if searched else 0
-    return StudyPlan(victims, seconds, searches, trainings, each, workers)
+    more = further_victims(config) if isinstance(config, OptimizersConfig) else 0
+    return StudyPlan(victims, seconds, searches, trainings, each, workers, more)
 
 
 def _plan_of(costs: Mapping[str, tuple[int, float]], config: Any) -> StudyPlan:

@@ -279,6 +279,8 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     few = ["--train-size", "200", "--test-size", "50", "--workers", "0", "--out", str(tmp_path)]
     assert main(["study", "optimizers", "--preset", "smoke", *small, *few]) == 0
     assert "adam" in capsys.readouterr().out
+    assert main(["study", "optimizers", *small, *few, "--plan", "--factors", "1", "3"]) == 0
+    assert "up to 12 more, where the best rate lies at the end of its sweep" in capsys.readouterr().out
     assert main(["study", "optimizers", *small, *few, "--plan"]) == 0
     assert "4 trainings" in capsys.readouterr().out
     assert main(["study", "optimizers", "--optimizers", "adm"]) == 2

@@ -132,8 +132,8 @@ def recipe_at(config: OptimizersConfig, dataset: Dataset, optimizer: str, lr: fl
 def victims_a_model(config: OptimizersConfig, dataset: Dataset) -> tuple[int, int]:
     """Return how many victims of each kind a study will train, and how many plain trainings they cost.
 
-    Those of the sweep as it begins; it can grow by `extend` rates at either end. At most, otherwise: where both choices
-    fall on one rate, its networks are trained once.
+    With sweeps as they begin (`further_victims`), and at most: where both choices fall on one rate, its networks are
+    trained once.
 
     Raises:
         InputError: a checkpoint after the last epoch.
@@ -147,6 +147,12 @@ def victims_a_model(config: OptimizersConfig, dataset: Dataset) -> tuple[int, in
         victims = rows * (config.sweep_seeds * len(sweep_of(config, name)) + 2 * config.seeds)
         count, cost = count + victims, cost + victims * passes(name)
     return count, cost
+
+
+def further_victims(config: OptimizersConfig) -> int:
+    """Return by how many victims of each kind the sweeps can grow: by `extend` rates at either end."""
+    growing = sum(len(sweep_of(config, name)) > 1 for name in config.optimizers)
+    return poisons_of(config) * growing * 2 * config.extend * config.sweep_seeds
 
 
 def passes(optimizer: str) -> int:
