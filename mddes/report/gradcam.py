@@ -11,7 +11,19 @@ from torch.nn import functional as F
 
 from mddes.report.figures import frame, show
 from mddes.report.panel import Panel, Rows, kind
-from mddes.report.style import Row, counts, file_name, inches, legend_below, numbers, ruled, typeset, unique, whose
+from mddes.report.style import (
+    Row,
+    counts,
+    file_name,
+    from_zero,
+    inches,
+    legend_below,
+    numbers,
+    ruled,
+    typeset,
+    unique,
+    whose,
+)
 
 CLASSES_SHOWN = 10
 PANEL = 1.0  # inches
@@ -93,7 +105,8 @@ def _overlay(ax: Axes, picture: np.ndarray, row: Row, side: float = PANEL) -> No
         ax.imshow(shade, cmap=COLORS, vmin=0, vmax=1, alpha=OPAQUE, interpolation="nearest")
     else:
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        ax.text(0.5, 0.5, "no map", transform=ax.transAxes, ha="center", va="center", fontsize=7, bbox=box)
+        y = 0.85 if np.mean(row["rows"]) > picture.shape[1] / 2 else 0.15  # away from the frames
+        ax.text(0.5, y, "no map", transform=ax.transAxes, ha="center", va="center", fontsize=7, bbox=box)
     frame(ax, row["rows"], row["cols"], 72 * side / max(picture.shape[1:]))
 
 
@@ -144,7 +157,7 @@ def shares(ax: Axes, rows: Rows, part: str) -> str:
             style = {"label": "near random places" if i == 0 else "", "color": "0.3"}
             ax.plot(x, numbers(own, "null_mean", 100), "_", markersize=14, **style)
     ax.set_ylabel(f"share of Grad-CAM\n{PARTS[part]}")
-    ax.set_ylim(bottom=0)
+    from_zero(ax)
     ax.set_xticks(range(len(labels)), [typeset(label).replace(", ", ",\n") for label in labels], fontsize=8)
     ruled(ax, "y")
     return f"{whose(rows)}: mean ± sd, each pair of networks (n = {counts(rows)})"

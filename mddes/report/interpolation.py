@@ -16,6 +16,7 @@ from mddes.report.style import (
     Row,
     counts,
     file_name,
+    from_zero,
     legend_below,
     numbers,
     ruled,
@@ -133,7 +134,7 @@ def _around(rows: Rows) -> Figure:
     legend_below(figure, panels[0], columns=2)
     said = [f"slices: mean ± sd of {counts(sliced)} pairs"] if sliced else []
     said += ["surfaces: the first pair"] if surfaces else []
-    where = f"{_between(rows)}: poisoned training loss in random directions, in units of the filters' norms"
+    where = f"{_between(rows)}: training loss (as trained on) in random directions, in units of the filters' norms"
     figure.suptitle(f"{where};\n{'; '.join(said)}", fontsize=TITLE)
     return figure
 
@@ -147,7 +148,7 @@ def slices(ax: Axes, rows: Rows) -> str:
         ax.plot(x, mean, color=tone, linestyle=line, linewidth=1.4, label=f"around the {typeset(end)} solution")
         ax.fill_between(x, mean - std, mean + std, color=tone, alpha=0.15, lw=0)
     ax.set(xlabel="step along the direction (filter norms)", ylabel="training loss (nats)")
-    ax.set_ylim(bottom=0)
+    from_zero(ax)
     ruled(ax)
     return (
         f"{_between(rows)}, {typeset(rows[0]['row'])}: slice in a random direction, mean ± sd of {counts(rows)} pairs"

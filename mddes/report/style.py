@@ -34,6 +34,11 @@ def over_whole_numbers(ax: Axes, label: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def from_zero(ax: Axes) -> None:
+    """Let the y axis begin at 0, with room for marks above the largest value."""
+    ax.set_ylim(0, 1.06 * ax.dataLim.y1)
+
+
 def slanted(ax: Axes, names: Sequence[Any], degrees: float = 40) -> None:
     """Write names under places 0, 1, ... of the x axis."""
     ax.set_xticks(range(len(names)), [typeset(name) for name in names], rotation=degrees, ha="right", fontsize=TICKS)

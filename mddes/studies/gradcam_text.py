@@ -82,7 +82,7 @@ def answer(cells: Sequence[Cell], comparisons: Sequence[Cell], radius: float) ->
         text = f"{start}, {_percent(cell, 'near')} % of the Grad-CAM of {cell['model']} trained on {cell['row']} lies "
         text += f"within {radius:g} pixels of it, of a clean network's {_percent(rival, 'near')} % "
         text += f"({_told(own, 'near', 'the clean network')}), and near random places {_percent(cell, 'null')} % "
-        said.append(f"{text}({_told(own, 'near', 'random places')}; {cell['dataset']}, n = {cell['n']} pairs).")
+        said.append(f"{text}({_told(own, 'near', 'random places')}; {cell['dataset']}, n = {_pairs(cell)}).")
     return said
 
 
@@ -99,12 +99,16 @@ def sentences(cells: Sequence[Cell], comparisons: Sequence[Cell], radius: float)
         text += f"of a clean network's {_percent(rival, 'near')} % ({_told(own, 'near', 'the clean network')}), near "
         text += f"random places {_percent(cell, 'null')} % ({_told(own, 'near', 'random places')}); on the border "
         text += f"{_percent(cell, 'border')} % against {_percent(rival, 'border')} % "
-        text += f"({_told(own, 'border', 'the clean network')}; n = {cell['n']} pairs of networks, mean ± sd). "
-        of = f"{cell['maps']} maps ({cell['maps'] // cell['n']} images, {cell['n']} pairs)"
+        text += f"({_told(own, 'border', 'the clean network')}; n = {_pairs(cell)} of networks, mean ± sd). "
+        of = f"{cell['maps']} maps ({cell['maps'] // cell['n']} images, {_pairs(cell)})"
         text += f"These are of the {cell['compared']} of {of} that are zero in neither network "
         text += f"(zero: {cell['zero']} of the poisoned network's, {rival['zero']} of the clean one's)."
         said.append(text)
     return said
+
+
+def _pairs(cell: Cell) -> str:
+    return f"{cell['n']} {'pair' if cell['n'] == 1 else 'pairs'}"
 
 
 def _told(comparisons: Sequence[Cell], what: str, rival: str) -> str:
