@@ -150,6 +150,8 @@ def resume_study(
         raise InputError(f"{folder} is no study's folder: it has no {CONFIG}")
     with one_thread(), lease(folder):
         name, config = read_study(folder)
+        if strange := [key for key, value in changes.items() if value is not None and not hasattr(config, key)]:
+            raise InputError(f"{strange[0]} means nothing for a study of {name}")
         for key in LARGER_ONLY:
             if changes.get(key) is not None and changes[key] < getattr(config, key):
                 raise InputError(f"a study cannot be made smaller: {folder} has {key} {getattr(config, key)}")

@@ -269,6 +269,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         (["study", "transfer", "--config", "none.toml"], "cannot read the configuration none.toml"),
         (["study", "transfer", "--nope", "1"], "--nope"),
         (["resume", ".", "--seeds", "3"], "--seeds means nothing for a search"),
+        (["resume", ".", "--poisons", "clean"], "--poisons means nothing for a search"),
     ],
 )
 def test_mistakes_of_the_command(capsys: pytest.CaptureFixture[str], given: list[str], message: str) -> None:
@@ -276,9 +277,26 @@ def test_mistakes_of_the_command(capsys: pytest.CaptureFixture[str], given: list
     assert message in capsys.readouterr().err
 
 
+def test_the_command_says_which_rows_a_study_has(
+    finished: Findings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
+    before = (folder / "trainings.jsonl").read_bytes()
+    few = ["--poisons", "uniform", "clean", "--pixels", "2"]
+    assert main(["resume", str(folder), *few]) == 0
+    assert "uniform" in capsys.readouterr().out
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    assert {row["poison"] for row in rows} == {"uniform", "clean"}
+    assert (folder / "trainings.jsonl").read_bytes() == before, "nothing was trained for it"
+    assert main(["resume", str(folder), "--seeds", "0"]) == 2
+    assert "a study cannot be made smaller" in capsys.readouterr().err
+
+
 def test_search_options_mean_nothing_for_a_study(finished: Findings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", str(finished.run_dir), "--evaluations", "5"]) == 2
     assert "--evaluations means nothing for a study" in capsys.readouterr().err
+    assert main(["resume", str(finished.run_dir), "--optimizers", "sgd"]) == 2
+    assert "optimizers means nothing for a study of transfer" in capsys.readouterr().err
 
 
 def test_a_file_gives_defaults_and_options_override_it(tmp_path: Path) -> None:

@@ -17,7 +17,34 @@ from mddes.errors import InputError
 from mddes.study import CONFIG, resume_study
 
 ONLY_SEARCHES = ("evaluations", "wall_clock", "tensorboard", "stragglers")
-ONLY_STUDIES = ("seeds",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyExtent:
+    """How much of it a study has. Lists are whole: the rows of before that are to stay, and the new ones."""
+
+    seeds: int | None = None
+    """Networks of each kind for each poison."""
+    poisons: tuple[str, ...] = ()
+    """All poisons."""
+    pixels: tuple[int, ...] = ()
+    """All N_p."""
+    models: tuple[str, ...] = ()
+    """All networks."""
+    optimizers: tuple[str, ...] = ()
+    """Of a study of optimizers: all of them."""
+    extend: int | None = None
+    """Of a study of optimizers: further learning rates, at most, where the best lies at the end of its sweep."""
+    defenses: tuple[str, ...] = ()
+    """Of a study of defences: all of them."""
+    shares: tuple[float, ...] = ()
+    """Of a study of defences: all shares of each class that are poisoned."""
+    methods: tuple[str, ...] = ()
+    """Of the study of SAM: all methods."""
+    problems: tuple[str, ...] = ()
+    """Of the study of SAM: all problems."""
+    searches: int | None = None
+    """Independent searches for each searched row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +57,8 @@ class ResumeCommand:
     run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
     generations: int | None = None
-    """Extend the search to so many generations."""
-    seeds: int | None = None
-    """Of a study: networks of each kind for each poison."""
+    """Extend the search, or each search of a study, to so many generations."""
+    study: tyro.conf.OmitArgPrefixes[StudyExtent] = dataclasses.field(default_factory=StudyExtent)
     evaluations: int | None = None
     """New limit on trained candidates."""
     wall_clock: float | None = None
@@ -64,11 +90,12 @@ class ResumeCommand:
 def run(rest: list[str], running: list[Path]) -> None:
     """Run the command."""
     parsed = parse(ResumeCommand, "mddes resume", rest)
-    changes = {k: v for k, v in dataclasses.asdict(parsed).items() if k != "run"}
+    extent = {name: None if value == () else value for name, value in dataclasses.asdict(parsed.study).items()}
+    changes = {k: v for k, v in dataclasses.asdict(parsed).items() if k not in ("run", "study")} | extent
     changes["tensorboard"] = parsed.tensorboard or None  # left out, it stays as it was
     running.append(Path(parsed.run))
     is_study = (Path(parsed.run) / CONFIG).is_file()
-    for name in ONLY_SEARCHES if is_study else ONLY_STUDIES:
+    for name in ONLY_SEARCHES if is_study else extent:
         if changes.pop(name) is not None:
             raise InputError(f"--{name.replace('_', '-')} means nothing for a {'study' if is_study else 'search'}")
     with Bar() as bar:
