@@ -1,8 +1,9 @@
 """Which optimizer resists a poison: Fig. 3 of Chaudhury & Yamasaki (2020), with every optimizer tuned first.
 
-Every optimizer gets its own sweep of learning rates under every poison, on networks of their own, which goes on where
-the choice lies at its end (`sweep.py`). A victim chooses by what it can see, the accuracy on held-out images that are
-poisoned like the rest; the second answer is an oracle's, who chooses by the clean copies of the same images. Only then
+Every optimizer gets its own sweep of learning rates under every poison, on networks of their own. A victim chooses by
+what it can see, the accuracy on held-out images that are poisoned like the rest; the second answer is an oracle's, who
+chooses by the clean copies of the same images. Each of the two goes on beyond the end of its sweep where its choice
+lies there (`sweep.py`), and chooses from rates of its own: what an oracle saw is not the victim's to use. Only then
 fresh networks are trained at the chosen rates and judged on test images. Network s has the same initial weights and
 batch order under every optimizer and poison.
 """
@@ -32,7 +33,9 @@ from mddes.training import Recipe
 from mddes.user_code import is_own
 
 SELECTIONS = {"poisoned": "held_out_poisoned_accuracy", "clean": "held_out_clean_accuracy"}
-Key = tuple[str, str, str]  # row, network, optimizer
+Place = tuple[PoisonRow, str, str]  # row, network, optimizer
+Key = tuple[str, str, str]  # by their names
+Trained = dict[float, list[Record]]  # networks by learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class SweptOptimizers(PoisonSettings):
     sweep_seeds: int = 2
     """Networks at each learning rate of the sweep."""
     extend: int = 3
-    """Where the choice lies at an end of its sweep, so many further rates at most, one after the other."""
+    """Where a choice lies at an end of its sweep, so many further rates for it at most, one after the other."""
     checkpoints: tuple[int, ...] = ()
     """Epochs after which networks are judged too, besides the last; with a constant schedule this is what as many
     epochs give."""
@@ -168,23 +171,20 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
     """Sweep, choose, train fresh networks, and return what they say."""
     models = resolve_models(config.models, bench.dataset.train.shape[0])
     rows = rows_on(bench, config)
-    sweep = _sweeps(
-        bench, config, [(row, model, name) for row in rows for model in models for name in config.optimizers]
-    )
+    places = [(row, model, name) for row in rows for model in models for name in config.optimizers]
+    sweep, rates = _sweeps(bench, config, places)
     swept = [record for own in sweep.values() for records in own.values() for record in records]
-    chosen = {key: {way: choose(own, field) for way, field in SELECTIONS.items()} for key, own in sweep.items()}
+    chosen = {key: {way: _choice(own, rates[key, way], way) for way in SELECTIONS} for key, own in sweep.items()}
     fresh = [
-        (row, model, name, lr, config.sweep_seeds + s)
-        for row in rows
-        for model in models
-        for name in config.optimizers
-        for lr in sorted({rate for rate in chosen[row.label, model, name].values() if rate is not None})
+        (place, lr, config.sweep_seeds + s)
+        for place in places
+        for lr in sorted({rate for rate in chosen[_key(place)].values() if rate is not None})
         for s in range(config.seeds)
     ]
-    trained = bench.train([_victim(bench.dataset, config, *trial) for trial in fresh]) if fresh else []
+    trained = bench.train([_victim(bench.dataset, config, *place, lr, s) for place, lr, s in fresh]) if fresh else []
     groups: dict[tuple[Key, float], dict[int, Record]] = defaultdict(dict)
-    for (row, model, name, lr, s), record in zip(fresh, trained, strict=True):
-        groups[(row.label, model, name), lr][s] = record
+    for (place, lr, s), record in zip(fresh, trained, strict=True):
+        groups[_key(place), lr][s] = record
     cells: list[dict[str, Any]] = []
     by_label = {row.label: row for row in rows}
     floor = {"dataset": bench.dataset.name, **levels(bench.dataset)}
@@ -193,7 +193,8 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
         cells += [_swept(start, lr, records) for lr, records in own.items()]
         for way, rate in chosen[key].items():
             records = {} if rate is None else groups[key, rate]
-            cells += _chosen({**start, "selection": way, "lr": rate, "edge": at_an_end(own, rate)}, records)
+            edge = at_an_end(rates[key, way], rate)
+            cells += _chosen({**start, "selection": way, "lr": rate, "edge": edge}, records)
     _compare(cells, config.reference)
     return Findings(
         study="optimizers",
@@ -206,26 +207,54 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
 
 
 def _sweeps(
-    bench: Bench, config: OptimizersConfig, places: Sequence[tuple[PoisonRow, str, str]]
-) -> dict[Key, dict[float, list[Record]]]:
-    """Train the sweeps, and what lies beyond those whose choice is at an end; rates ascend."""
-    found: dict[Key, dict[float, list[Record]]] = {(row.label, model, name): {} for row, model, name in places}
-    rates = {key: sweep_of(config, key[2]) for key in found}
-    for _ in range(1 + config.extend):
-        trials = [
-            (row, model, name, lr, s)
-            for row, model, name in places
-            for lr in rates[row.label, model, name]
-            for s in range(config.sweep_seeds)
-        ]
-        if not trials:
+    bench: Bench, config: OptimizersConfig, places: Sequence[Place]
+) -> tuple[dict[Key, Trained], dict[tuple[Key, str], list[float]]]:
+    """Train the sweeps, and what lies beyond those at whose end a choice is.
+
+    Returns:
+        The networks of every place at every rate, rates ascending; and the rates that each way to choose has to choose
+        from: those of the sweep, and what lay beyond its own choices.
+    """
+    found: dict[Key, Trained] = {_key(place): {} for place in places}
+    rates = {(key, way): sweep_of(config, key[2]) for key in found for way in SELECTIONS}
+    _train_at(bench, config, places, found, rates)
+    for _ in range(config.extend):
+        further = {(key, way): beyond(own, _choice(found[key], own, way)) for (key, way), own in rates.items()}
+        if not any(further.values()):
             break
-        records = bench.train([_victim(bench.dataset, config, *trial) for trial in trials])
-        for (row, model, name, lr, _), record in zip(trials, records, strict=True):
-            found[row.label, model, name].setdefault(lr, []).append(record)
-        found = {key: dict(sorted(own.items())) for key, own in found.items()}
-        rates = {key: beyond(own, [choose(own, field) for field in SELECTIONS.values()]) for key, own in found.items()}
-    return found
+        rates = {which: [*own, *further[which]] for which, own in rates.items()}
+        _train_at(bench, config, places, found, rates)
+    return {key: dict(sorted(trained.items())) for key, trained in found.items()}, rates
+
+
+def _train_at(
+    bench: Bench,
+    config: OptimizersConfig,
+    places: Sequence[Place],
+    found: Mapping[Key, Trained],
+    rates: Mapping[tuple[Key, str], Sequence[float]],
+) -> None:
+    """Add the networks at those rates that `found` does not have yet."""
+    trials = [
+        (place, lr, s)
+        for place in places
+        for lr in sorted({lr for way in SELECTIONS for lr in rates[_key(place), way]} - found[_key(place)].keys())
+        for s in range(config.sweep_seeds)
+    ]
+    if not trials:
+        return
+    records = bench.train([_victim(bench.dataset, config, *place, lr, s) for place, lr, s in trials])
+    for (place, lr, _), record in zip(trials, records, strict=True):
+        found[_key(place)].setdefault(lr, []).append(record)
+
+
+def _key(place: Place) -> Key:
+    row, model, name = place
+    return row.label, model, name
+
+
+def _choice(trained: Trained, rates: Sequence[float], way: str) -> float | None:
+    return choose({rate: trained[rate] for rate in sorted(rates)}, SELECTIONS[way])
 
 
 def _victim(

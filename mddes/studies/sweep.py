@@ -4,6 +4,7 @@ A rate chosen at the end of a sweep says nothing about the rates beyond it; an o
 to its sweep and not to its rival. `beyond` names the next rate there, until the choice lies inside or patience ends.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -36,20 +37,20 @@ def at_an_end(rates: Iterable[float], chosen: float | None) -> bool:
     return len(known) > 1 and chosen in (known[0], known[-1])
 
 
-def beyond(rates: Iterable[float], chosen: Iterable[float | None]) -> list[float]:
-    """Return the next rates past the ends of a sweep at which a choice lies; none of a single rate.
+def beyond(rates: Iterable[float], chosen: float | None) -> list[float]:
+    """Return the next rate past the end of a sweep at which the choice lies; none elsewhere, nor of a single rate.
 
     The step is as wide, in ratio, as the last but one before that end, or the only one: half decades go on as such.
 
-    >>> beyond([0.1, 0.3, 1, 3, 10], [10, 0.1]), beyond([0.03, 0.1, 0.3], [0.03]), beyond([0.1, 0.3, 1], [0.3, None])
-    ([0.03, 30.0], [0.01], [])
-    >>> beyond([1, 2], [2]), beyond([0.1], [0.1])
-    ([4.0], [])
+    >>> beyond([0.1, 0.3, 1, 3, 10], 10), beyond([0.03, 0.1, 0.3, 1], 0.03), beyond([0.1, 0.3, 1], 0.3)
+    ([30.0], [0.01], [])
+    >>> beyond([1, 2], 2), beyond([0.1], 0.1), beyond([0.1, 1], None)
+    ([4.0], [], [])
     """
-    known, taken = sorted(rates), set(chosen)
-    found = []
-    for inward in (known, known[::-1]):
-        if len(inward) > 1 and inward[0] in taken:
-            near, far = inward[:3][-2:]
-            found.append(float(f"{inward[0] * near / far:.6g}"))
-    return found
+    known = sorted(rates)
+    if not at_an_end(known, chosen):
+        return []
+    inward = known if chosen == known[0] else known[::-1]
+    near, far = inward[:3][-2:]
+    rate = float(f"{inward[0] * near / far:.6g}")
+    return [rate] if 0 < rate < known[0] or known[-1] < rate < math.inf else []
