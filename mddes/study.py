@@ -44,7 +44,7 @@ EXTENT = (
     *("defenses", "shares", "candidates", "optimizers", "reference", "extend", "methods", "problems"),
 )
 CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
-LARGER_ONLY = ("seeds", "searches", "generations", "candidates", "extend")
+LARGER_ONLY = ("seeds", "searches", "generations", "candidates")
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,14 @@ def resume_study(
         raise InputError(f"{folder} is no study's folder: it has no {CONFIG}")
     with one_thread(), lease(folder):
         name, config = read_study(folder)
-        if strange := [key for key, value in changes.items() if value is not None and not hasattr(config, key)]:
-            raise InputError(f"{strange[0]} means nothing for a study of {name}")
+        changes = {key: value for key, value in changes.items() if value is not None}
+        if strange := [key for key in changes if not hasattr(config, key)]:
+            raise InputError(f"--{strange[0].replace('_', '-')} means nothing for the study {name}")
         for key in LARGER_ONLY:
-            if changes.get(key) is not None and changes[key] < getattr(config, key):
+            if key in changes and changes[key] < getattr(config, key):
                 raise InputError(f"a study cannot be made smaller: {folder} has {key} {getattr(config, key)}")
-        config = dataclasses.replace(config, **{k: v for k, v in changes.items() if v is not None})
-        config, dataset = prepared_study(config)
+        config, dataset = prepared_study(dataclasses.replace(config, **{**changes, **_pinned(changes)}))
+        check_study(name, config, dataset)
         return _run(name, folder, config, dataset, on_progress)
 
 
@@ -207,7 +208,7 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
         dataset = dataclasses.replace(dataset, test=dataset.test.subset(range(config.test_size)))
     if hasattr(config, "poisons"):
         changes["poisons"] = tuple(absolute(name) if Path(name).is_file() else name for name in config.poisons)
-    changes |= _pinned(config)
+    changes |= _pinned(vars(config))
     config = dataclasses.replace(config, **changes)
     if isinstance(config, sam.SamConfig):
         return config, dataset
@@ -227,17 +228,15 @@ def _recipes(config: Any, dataset: Dataset) -> list[Recipe]:
     return [recipe_for(config, dataset)]
 
 
-def _pinned(config: Any) -> dict[str, Any]:
-    """Return the names of a user's own networks and optimizers with the digests of their files."""
+def _pinned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings that name a user's own networks and optimizers, with the digests of their files."""
     changes: dict[str, Any] = {}
     for what, setting in (("model", "models"), ("optimizer", "optimizers"), ("optimizer", "pair")):
-        names = getattr(config, setting, None)
-        if names is not None:
+        if (names := settings.get(setting)) is not None:
             changes[setting] = tuple(pin(what, name) if is_own(name) else name for name in names)
-    if is_own(getattr(config, "reference", "")):
-        changes["reference"] = pin("optimizer", config.reference)
-    if is_own(getattr(config, "optimizer", "")):
-        changes["optimizer"] = pin("optimizer", config.optimizer)
+    for setting in ("reference", "optimizer"):
+        if is_own(settings.get(setting) or ""):
+            changes[setting] = pin("optimizer", settings[setting])
     return changes
 
 
@@ -292,6 +291,10 @@ def _draw(folder: Path, drawing: str, findings: Findings) -> None:
     except Exception as error:  # noqa: BLE001  whatever a drawing library raises, the numbers are safe already
         log.warning("could not draw the figures of %s: %s", folder, error)
         return
+    named = {Path(file).stem for file in drawn}
+    for path in (folder / "figures").iterdir():
+        if path.suffix in (".png", ".svg") and path.stem not in named:
+            path.unlink()  # of rows that the study has no more
     for file, figure in drawn.items():
         try:
             figures.save(figure, folder / "figures" / file)

@@ -59,9 +59,8 @@ class StudyPlan:
             for model, n in self.victims.items()
         ]
         if self.more:
-            lines.append(
-                f"{'sweeps':{width}}  up to {self.more} more, where the best rate lies at the end of its sweep"
-            )
+            where = "where the best rate is at the end of its sweep"
+            lines.append(f"{'sweeps':{width}}  up to {self.more} more of each network, {where}")
         if self.searches:
             each = spoken(self.seconds_a_search_training)
             lines.append(

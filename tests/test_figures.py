@@ -1,6 +1,7 @@
 """The figures show the numbers of the files they are drawn from."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mddes import ImageSet, Perturbation, uniform
 from mddes.report.figures import CURVES, learning_curve, poison_examples, save
+from mddes.report.style import from_zero
 
 GENERATIONS = [
     {
@@ -30,6 +32,16 @@ def write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def test_an_axis_from_zero_has_room_above_and_bears_nothing_at_all() -> None:
+    for values, top in (([2.0, 1.0], 2.12), ([0.0, 0.0], None), ([], None), ([math.nan], None)):
+        ax = Figure().add_subplot()
+        ax.plot(range(len(values)), values)
+        from_zero(ax)
+        low, high = ax.get_ylim()
+        assert low == 0
+        assert high == pytest.approx(top) if top else high > 0
 
 
 def test_the_learning_curve_shows_mean_best_and_spread(tmp_path: Path) -> None:

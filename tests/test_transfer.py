@@ -268,13 +268,48 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         (["study", "transfer", "--preset", "papr"], "unknown preset 'papr'"),
         (["study", "transfer", "--config", "none.toml"], "cannot read the configuration none.toml"),
         (["study", "transfer", "--nope", "1"], "--nope"),
-        (["resume", ".", "--seeds", "3"], "--seeds means nothing for a search"),
-        (["resume", ".", "--poisons", "clean"], "--poisons means nothing for a search"),
+        (["resume", ".", "--seeds", "3"], "is no run folder"),
     ],
 )
 def test_mistakes_of_the_command(capsys: pytest.CaptureFixture[str], given: list[str], message: str) -> None:
     assert main(given) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--seeds", "3"], ["--poisons", "clean"], ["--extend", "0"]])
+def test_study_options_mean_nothing_for_a_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str]
+) -> None:
+    (tmp_path / "config.toml").write_text('dataset = "digits"\n')
+    assert main(["resume", str(tmp_path), *given]) == 2
+    assert f"{given[0]} means nothing for a search" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--pixels", "1000"], "pixels"),
+        (["--pixels", "3", "3"], "pixels"),
+        (["--poisons"], "poisons: name at least one"),
+        (["--poisons", "clean", "mnist-np1"], "does not fit"),
+        (["--poisons", "clean", "nope"], "unknown poison 'nope'"),
+        (["--models", "graynet", "colrnet"], "did you mean 'colornet'"),
+        (["--seeds", "1"], "a study cannot be made smaller"),
+        (["--optimizers", "sgd"], "--optimizers means nothing for the study transfer"),
+        (["--extend", "2"], "--extend means nothing for the study transfer"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_written(
+    finished: Findings, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], said: str
+) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".driver.lease"}
+    assert main(["resume", str(folder), *given]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    for path, text in before.items():
+        assert path.read_bytes() == text, path.name
 
 
 def test_the_command_says_which_rows_a_study_has(
@@ -283,10 +318,12 @@ def test_the_command_says_which_rows_a_study_has(
     folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
     before = (folder / "trainings.jsonl").read_bytes()
     few = ["--poisons", "uniform", "clean", "--pixels", "2"]
+    (folder / "figures" / "of-rows-no-longer-there.png").write_bytes(b"")
     assert main(["resume", str(folder), *few]) == 0
     assert "uniform" in capsys.readouterr().out
     rows = json.loads((folder / "results.json").read_text())["rows"]
     assert {row["poison"] for row in rows} == {"uniform", "clean"}
+    assert {path.name for path in (folder / "figures").iterdir()} == {"transfer.png", "transfer.svg"}
     assert (folder / "trainings.jsonl").read_bytes() == before, "nothing was trained for it"
     assert main(["resume", str(folder), "--seeds", "0"]) == 2
     assert "a study cannot be made smaller" in capsys.readouterr().err
@@ -295,8 +332,6 @@ def test_the_command_says_which_rows_a_study_has(
 def test_search_options_mean_nothing_for_a_study(finished: Findings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", str(finished.run_dir), "--evaluations", "5"]) == 2
     assert "--evaluations means nothing for a study" in capsys.readouterr().err
-    assert main(["resume", str(finished.run_dir), "--optimizers", "sgd"]) == 2
-    assert "optimizers means nothing for a study of transfer" in capsys.readouterr().err
 
 
 def test_a_file_gives_defaults_and_options_override_it(tmp_path: Path) -> None:

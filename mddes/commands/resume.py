@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from mddes.api import CONFIG as SEARCH
 from mddes.api import resume
 from mddes.arguments import parse
 from mddes.bar import Bar
@@ -19,29 +20,38 @@ from mddes.study import CONFIG, resume_study
 ONLY_SEARCHES = ("evaluations", "wall_clock", "tensorboard", "stragglers")
 
 
+Names = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="STR [STR ...]")]
+Counts = Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]")]
+Shares = Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="FLOAT [FLOAT ...]")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyExtent:
     """How much of it a study has. Lists are whole: the rows of before that are to stay, and the new ones."""
 
     seeds: int | None = None
-    """Networks of each kind for each poison."""
-    poisons: tuple[str, ...] = ()
+    """Networks of each kind, or runs, in a row of the results."""
+    poisons: Names = None
     """All poisons."""
-    pixels: tuple[int, ...] = ()
+    pixels: Counts = None
     """All N_p."""
-    models: tuple[str, ...] = ()
+    models: Names = None
     """All networks."""
-    optimizers: tuple[str, ...] = ()
+    optimizers: Names = None
     """Of a study of optimizers: all of them."""
+    reference: str | None = None
+    """Of a study of optimizers: the one that all others are tested against."""
     extend: int | None = None
     """Of a study of optimizers: further learning rates, at most, where the best lies at the end of its sweep."""
-    defenses: tuple[str, ...] = ()
+    defenses: Names = None
     """Of a study of defences: all of them."""
-    shares: tuple[float, ...] = ()
+    shares: Shares = None
     """Of a study of defences: all shares of each class that are poisoned."""
-    methods: tuple[str, ...] = ()
+    candidates: int | None = None
+    """Of a learning curve: candidates whose target error is set against their logged A-distance."""
+    methods: Names = None
     """Of the study of SAM: all methods."""
-    problems: tuple[str, ...] = ()
+    problems: Names = None
     """Of the study of SAM: all problems."""
     searches: int | None = None
     """Independent searches for each searched row."""
@@ -90,13 +100,14 @@ class ResumeCommand:
 def run(rest: list[str], running: list[Path]) -> None:
     """Run the command."""
     parsed = parse(ResumeCommand, "mddes resume", rest)
-    extent = {name: None if value == () else value for name, value in dataclasses.asdict(parsed.study).items()}
+    extent = dataclasses.asdict(parsed.study)
     changes = {k: v for k, v in dataclasses.asdict(parsed).items() if k not in ("run", "study")} | extent
     changes["tensorboard"] = parsed.tensorboard or None  # left out, it stays as it was
     running.append(Path(parsed.run))
     is_study = (Path(parsed.run) / CONFIG).is_file()
+    is_search = (Path(parsed.run) / SEARCH).is_file()
     for name in ONLY_SEARCHES if is_study else extent:
-        if changes.pop(name) is not None:
+        if changes.pop(name) is not None and (is_study or is_search):
             raise InputError(f"--{name.replace('_', '-')} means nothing for a {'study' if is_study else 'search'}")
     with Bar() as bar:
         if is_study:

@@ -36,7 +36,8 @@ def over_whole_numbers(ax: Axes, label: str) -> None:
 
 def from_zero(ax: Axes) -> None:
     """Let the y axis begin at 0, with room for marks above the largest value."""
-    ax.set_ylim(0, 1.06 * ax.dataLim.y1)
+    top = 1.06 * float(ax.dataLim.y1)
+    ax.set_ylim(0, top if 0 < top < np.inf else None)
 
 
 def slanted(ax: Axes, names: Sequence[Any], degrees: float = 40) -> None:
