@@ -16,13 +16,15 @@ from mddes.data import Dataset
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, failures
 from mddes.studies.findings import Findings, limits, percent, verdict
-from mddes.studies.poisons import PoisonRow
+from mddes.studies.poisons import SHORTCUTS, PoisonRow
 from mddes.studies.settings import recipe_for, resolve_models
 from mddes.studies.statistics import Comparison, Summary, compare_pairs, holm, summarise
 from mddes.tasks import Record
 from mddes.training import Recipe
 
-RIVALS = ("uniform", "one-pixel-shortcut")  # what every other poison of the same N_p is tested against
+# What every other poison of the same N_p is tested against; random search, only what was searched for in another way.
+RIVALS = ("uniform", "one-pixel-shortcut", "random-search")
+CONSTRUCTED = ("uniform", "left-column", *SHORTCUTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,7 @@ def _compared(cells: Sequence[Cell]) -> list[Cell]:
     for i, cell in enumerate(cells):
         for rival in cells:
             same = (rival.pixels, rival.model) == (cell.pixels, cell.model) and cell.pixels is not None
-            if same and rival.poison in RIVALS and _comes_after(cell.poison, rival.poison):
+            if same and _is_tested(cell.poison, rival.poison):
                 pairs = sorted(cell.accuracies.keys() & rival.accuracies.keys())
                 if pairs:
                     first, second = ([c.accuracies[s] for s in pairs] for c in (cell, rival))
@@ -154,8 +156,10 @@ def _compared(cells: Sequence[Cell]) -> list[Cell]:
     ]
 
 
-def _comes_after(poison: str, rival: str) -> bool:
-    """Return whether a poison is compared with a rival: not with itself, and the rivals with each other once."""
+def _is_tested(poison: str, rival: str) -> bool:
+    """Return whether a poison is compared with another: a rival, not itself, and rivals with each other once."""
+    if rival not in RIVALS or (rival == "random-search" and poison in CONSTRUCTED):
+        return False
     return poison not in RIVALS or RIVALS.index(poison) > RIVALS.index(rival)
 
 
