@@ -19,6 +19,7 @@ from mddes.measures import attention
 from mddes.measures.attention import disc, enlarged, gradcam, last_convolution, measure
 from mddes.models import build
 from mddes.report.gradcam import gradcam_figures
+from mddes.report.study_page import study_page
 from mddes.seeding import derive
 from mddes.studies.findings import Findings
 from mddes.studies.gradcam import PRESETS, GradcamConfig
@@ -230,6 +231,13 @@ def test_pictures_are_means_of_all_seeds_where_the_poison_is_one(finished: Findi
             maps = [np.array(r[row["network"]][row["images"]]["maps"][row["class"]]) for r in own]
             known = [one for one in maps if one.any()]
             np.testing.assert_allclose(row["map"], np.mean(known, axis=0) if known else 0.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("last", ["uniform", "digits-np2"])
+def test_the_page_s_key_picture_is_of_the_poison_that_its_answer_speaks_of(finished: Findings, last: str) -> None:
+    page = study_page(finished.run_dir, "gradcam", {"poisons": ["one-pixel-shortcut", last]}, [])
+    assert page.key is not None
+    assert page.key.caption.endswith(f"(gradcam-{last}-np2-graynet)")
 
 
 def test_a_class_without_a_map_says_so_in_its_picture(finished: Findings) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from mddes.errors import InputError
 from mddes.report.page import Code, Page, Part, Picture, Section, Table
 from mddes.report.search_page import environment_table, listed
+from mddes.report.style import file_name
 from mddes.studies.findings import ANSWERS, RESULTS
+from mddes.studies.poisons import named_by
 
-KEY = "line-"  # of the figures of a study of interpolation, the first; of other studies' the first by name is
 # How the figure of a study reads to those who cannot see it; by the words that its file's name begins with.
 SHOWN = {
     "transfer": "Bars: clean test accuracy under each poison, a panel for each network, with 95 % intervals.",
@@ -44,7 +45,7 @@ def study_page(folder: Path, name: str, settings: Mapping[str, Any], banner: Seq
     """
     results = read_results(folder)
     sentences = [str(sentence) for sentence in results.get("sentences", ())]
-    figures = _figures(folder)
+    figures = _figures(folder, _key_of(name, settings))
     if results and not figures:
         banner = [*banner, "The figures are missing: they could not be drawn, and the run's warnings say why."]
     answer = [str(sentence) for sentence in results.get("answer", sentences[:ANSWERS])]
@@ -96,8 +97,15 @@ def read_results(folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _figures(folder: Path) -> list[Picture]:
-    paths = sorted((folder / "figures").glob("*.png"), key=lambda path: (not path.stem.startswith(KEY), path.name))
+def _key_of(name: str, settings: Mapping[str, Any]) -> str:
+    """Return how the name of the key picture begins: that which shows what the answer speaks of."""
+    if name == "gradcam" and settings.get("poisons"):
+        return f"gradcam-{file_name(named_by(str(settings['poisons'][-1])))}-"
+    return {"interpolation": "line-"}.get(name, "")  # of other studies the first by name
+
+
+def _figures(folder: Path, first: str) -> list[Picture]:
+    paths = sorted((folder / "figures").glob("*.png"), key=lambda path: (not path.stem.startswith(first), path.name))
     return [Picture(path.read_bytes(), _shown(path.stem), f"{_shown(path.stem)} ({path.stem})") for path in paths]
 
 
