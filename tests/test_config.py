@@ -10,13 +10,14 @@ from cases import random_images
 
 import mddes
 from mddes import InputError, SearchConfig
-from mddes.commands.resume import ResumeCommand
+from mddes.commands.resume import ResumeCommand, StudyExtent
 from mddes.config_file import read_config, save_config
 from mddes.data import split
 from mddes.pools import device_of, local_workers
 from mddes.search.config import BUDGETS, CHOICES, CIRCUMSTANCES, PRESETS, Changes, identity, resolve
 from mddes.studies.defenses import DefensesConfig
 from mddes.studies.transfer import TransferConfig
+from mddes.study import EXTENT
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,8 @@ def test_what_resume_may_change_is_budgets_and_circumstances() -> None:
     changeable = {*BUDGETS, *CIRCUMSTANCES} - {"out"}
     hints = get_type_hints(SearchConfig)
     assert set(Changes.__annotations__) == changeable
-    assert {field.name for field in dataclasses.fields(ResumeCommand)} == changeable | {"run", "seeds"}
+    assert {field.name for field in dataclasses.fields(ResumeCommand)} == changeable | {"run", "study"}
+    assert {field.name for field in dataclasses.fields(StudyExtent)} | {"generations"} == {*EXTENT}
     for name, hint in get_type_hints(Changes).items():
         assert hint == hints[name] | None, name
 
