@@ -81,7 +81,9 @@ def test_a_defence_is_compared_with_none_pair_by_pair(finished: Findings) -> Non
 
 
 def test_tables_figures_and_sentences(finished: Findings) -> None:
-    assert len(finished.sentences) == 2
+    first, second = finished.sentences
+    assert ", one-pixel-shortcut, N_p = " in first, "what helps against a poison comes first"
+    assert ", clean: " in second
     with_defence, by_share = finished.tables.values()
     assert [row["defense"] for row in with_defence] == ["none", "cutout", "median", "adversarial"]
     assert [row["share"] for row in by_share] == ["0 %", "50 %", "100 %"]

@@ -272,7 +272,8 @@ def _shares(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 def _sentences(cells: Sequence[Mapping[str, Any]], dataset: Dataset) -> list[str]:
     """Return, for each poison, how well a victim does without a defence and with the best."""
     sentences = []
-    for model, label in dict.fromkeys((cell["model"], cell["row"]) for cell in cells):
+    places = dict.fromkeys((cell["model"], cell["row"]) for cell in cells)
+    for model, label in sorted(places, key=lambda place: place[1] == "clean"):  # what helps comes first
         own = [cell for cell in cells if (cell["model"], cell["row"], cell["share"]) == (model, label, 1.0)]
         done = [cell for cell in own if cell["accuracies"]]
         plain = next((cell for cell in done if cell["defense"] == "none"), None)
