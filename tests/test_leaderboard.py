@@ -8,7 +8,15 @@ import pytest
 
 from mddes import InputError
 from mddes.cli import main
-from mddes.studies.leaderboard import ranked, read_results
+from mddes.studies.findings import limits
+from mddes.studies.leaderboard import as_text, ranked, read_results
+from mddes.studies.statistics import summarise
+
+
+def numbers(accuracies: list[float]) -> dict[str, Any]:
+    """What a study says of them."""
+    known = limits(summarise(accuracies) if accuracies else None)
+    return {name if name == "n" else f"clean_test_accuracy_{name}": value for name, value in known.items()}
 
 
 def results(folder: Path, protocol: str, rows: list[tuple[str, int | None, str, list[float]]], **more: Any) -> Path:
@@ -17,7 +25,7 @@ def results(folder: Path, protocol: str, rows: list[tuple[str, int | None, str, 
         "study": "transfer",
         "protocol_hash": protocol,
         "rows": [
-            {"dataset": "digits", "poison": p, "pixels": n, "mode": "set", "model": m, "accuracies": a}
+            {"dataset": "digits", "poison": p, "pixels": n, "mode": "set", "model": m, "accuracies": a, **numbers(a)}
             for p, n, m, a in rows
         ],
         **more,
@@ -40,6 +48,15 @@ def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
     results(tmp_path / "copy", "aaa", [("uniform", 1, "graynet", [0.8, 0.9])])
     (group,) = ranked(read_results([folder, tmp_path]))["aaa"]
     assert len(group) == 1, "and so does a copy"
+
+
+def test_several_searches_keep_the_interval_that_counts_them(tmp_path: Path) -> None:
+    folder = results(tmp_path / "a", "aaa", [("mdd-es", 1, "graynet", [0.5, 0.6, 0.7, 0.8])])
+    content = json.loads((folder / "results.json").read_text())
+    content["rows"][0] |= {"draws": 2, "clean_test_accuracy_low": 0.11, "clean_test_accuracy_high": 0.99}
+    (folder / "results.json").write_text(json.dumps(content))
+    text = as_text(ranked(read_results([folder])))
+    assert "| 65.0 ± 12.9 | 11.0 to 99.0 | 2 x 2 |" in text
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

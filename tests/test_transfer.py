@@ -15,6 +15,7 @@ import mddes
 from mddes import InputError, uniform
 from mddes.cli import main
 from mddes.seeding import derive
+from mddes.studies.crossed import compare_grids
 from mddes.studies.findings import Findings
 from mddes.studies.statistics import compare_pairs, summarise
 from mddes.studies.transfer import PRESETS, TransferConfig
@@ -193,12 +194,38 @@ def test_rows_from_files_and_other_peoples_images(tmp_path: Path) -> None:
 
 
 def test_several_searches_share_the_victims(tmp_path: Path) -> None:
-    study("transfer", config(tmp_path, poisons=("mdd-es",), searches=2, seeds=3))
-    (folder,) = tmp_path.iterdir()
+    """Every network is trained on what every search found, and comparisons count both."""
+    names = ("clean", "uniform", "one-pixel-shortcut", "mdd-es")
+    found = study("transfer", config(tmp_path / "runs", poisons=names, searches=2, seeds=3))
+    folder = found.run_dir
     poisons = [
         mddes.Perturbation.load(folder / "searches" / f"mdd-es-np2-s{j}" / "perturbation.json") for j in range(2)
     ]
     assert poisons[0] != poisons[1]
+    networks = [derive(0, "victims", s) for s in range(3)]
+    _, drawn, _, searched = found.rows
+    assert [(row["n"], row["draws"]) for row in found.rows] == [(3, None), (6, 2), (3, None), (6, 2)]
+    own = {(r["draw"], r["victim"]): r for r in records(folder).values() if r["poison"] == "mdd-es"}
+    assert sorted(own) == [(j, s) for j in range(2) for s in range(3)]
+    for (j, s), record in own.items():
+        assert record["perturbation"] == poisons[j].change()
+        assert record["seed"] == networks[s]
+    assert searched["accuracies"] == [own[place]["clean_test_accuracy"] for place in sorted(own)]
+    grids = [dict(zip(sorted(own), row["accuracies"], strict=True)) for row in (searched, drawn)]
+    expected = compare_grids(*grids)
+    assert expected
+    assert (searched["vs_uniform_difference"], searched["vs_uniform_p"]) == (expected.difference, expected.p)
+    assert [row["draws x networks"] for row in found.tables["Searches and draws"]] == ["2 x 3", "2 x 3"]
+    pairs = {(row["poison"], row["minus"]): row["pairs"] for row in found.tables["Comparisons"]}
+    assert pairs["mdd-es", "uniform"] == pairs["mdd-es", "one-pixel-shortcut"] == "2 x 3"
+    (told,) = (s for s in found.sentences if "lowest under" in s)
+    assert "n = 2 x 3 searches x networks" in told or "n = 2 x 3 draws x networks" in told or "n = 3 networks" in told
+    one = study("transfer", config(tmp_path / "one", poisons=names, seeds=3))
+    assert {row["draws"] for row in one.rows} == {None}
+    for row in records(one.run_dir).values():
+        assert "draw" not in row
+    more = resume_study(one.run_dir, searches=2)
+    assert [dict(row) for row in more.rows] == [dict(row) for row in found.rows], "what one search found is used again"
 
 
 @pytest.mark.slow

@@ -35,9 +35,8 @@ def transfer_figures(rows: Rows) -> dict[str, Figure]:
         bars(ax, [row for row in rows if row["model"] == model], labels)
         ax.set_ylabel(f"{typeset(model)}\n{CLEAN_ACCURACY}")
     legend_below(figure, panels)
-    several = len({row["n"] for row in rows}) > 1
-    n = "see the table" if several else counts(rows)
-    figure.suptitle(f"{typeset(rows[0]['dataset'])}: mean, 95 % interval, each network (n = {n} a bar)", fontsize=TITLE)
+    told = f"mean, 95 % interval, each network (n = {counts(rows)} a bar)"
+    figure.suptitle(f"{typeset(rows[0]['dataset'])}: {told}", fontsize=TITLE)
     return {"transfer.png": figure}
 
 

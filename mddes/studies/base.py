@@ -62,11 +62,22 @@ def rows_on(bench: Bench, config: PoisonedNetworks) -> list[PoisonRow]:
 
 
 def victim_of(
-    row: PoisonRow, model: str, recipe: Recipe, root: int, s: int, more: Mapping[str, Any] | None = None
+    row: PoisonRow,
+    model: str,
+    recipe: Recipe,
+    root: int,
+    s: int,
+    more: Mapping[str, Any] | None = None,
+    *,
+    draw: int | None = None,
 ) -> Victim:
-    """Return victim number s of a model under a row; `more` is added to its spec and to its labels."""
-    drawn = row.draw(s)
+    """Return victim number s of a model under a row; `more` is added to its spec and to its labels.
+
+    Its perturbation is that of the victim's number, or of another `draw` of the row.
+    """
+    drawn = row.draw(s if draw is None else draw)
     labels = {"row": row.label, "poison": row.name, "pixels": row.pixels, "model": model, "victim": s, **(more or {})}
+    labels |= {} if draw is None else {"draw": draw}
     return Victim(
         model=model,
         recipe=recipe,

@@ -14,7 +14,7 @@ from typing import Any
 
 from mddes.errors import InputError
 from mddes.studies.findings import RESULTS, as_markdown, percent
-from mddes.studies.statistics import Summary, summarise
+from mddes.studies.statistics import Summary, crossing
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,9 @@ class Entry:
     pixels: int | None
     mode: str | None
     accuracies: tuple[float, ...]
+    draws: int | None
+    summary: Summary
     source: str
-
-    @property
-    def summary(self) -> Summary:
-        """Of the accuracies."""
-        return summarise(self.accuracies)
 
 
 def read_results(folders: Iterable[str | Path]) -> list[Entry]:
@@ -70,6 +67,8 @@ def _entries(path: Path) -> list[Entry]:
                 pixels=row["pixels"],
                 mode=row["mode"],
                 accuracies=tuple(float(accuracy) for accuracy in row["accuracies"]),
+                draws=row.get("draws"),
+                summary=_summary(row),
                 source=path.parent.name,
             )
             for row in content["rows"]
@@ -77,6 +76,13 @@ def _entries(path: Path) -> list[Entry]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read results from {path}: {error}") from error
+
+
+def _summary(row: Mapping[str, Any]) -> Summary:
+    """Return the study's own summary: an interval of several searches is not that of so many networks."""
+    mean, std, low, high = (row[f"clean_test_accuracy_{name}"] for name in ("mean", "std", "low", "high"))
+    numbers = [None if number is None else float(number) for number in (std, low, high)]
+    return Summary(int(row["n"]), float(mean), *numbers)
 
 
 def ranked(entries: Sequence[Entry]) -> dict[str, list[list[Entry]]]:
@@ -119,6 +125,6 @@ def _row(rank: int, entry: Entry) -> dict[str, str]:
         "mode": entry.mode or "",
         "accuracy": percent(s),
         "95 % interval": interval,
-        "n": str(s.n),
+        "n": crossing(s.n, entry.draws),
         "study": entry.source,
     }

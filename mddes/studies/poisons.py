@@ -51,6 +51,8 @@ class PoisonRow:
         draw: from the number of a victim to its perturbation, None for clean and for images.
         images: other people's poisoned training images.
         evaluations: trainings that its search took.
+        draws: independent searches or draws, which a study may cross with its networks. One is shared by all networks,
+            but `uniform` then has a draw for each.
     """
 
     name: str
@@ -59,6 +61,7 @@ class PoisonRow:
     draw: Callable[[int], Perturbation | None]
     images: ImageSet | None = None
     evaluations: int = 0
+    draws: int = 1
 
     @property
     def label(self) -> str:
@@ -118,7 +121,9 @@ def searched_row(bench: Bench, settings: PoisonSettings, seed: int, name: str, p
     """
     found = [_searched(bench, settings, seed, name, pixels, j) for j in range(settings.searches)]
     evaluations = sum(trainings for _, trainings in found)
-    return PoisonRow(name, pixels, settings.mode, lambda s: found[s % len(found)][0], evaluations=evaluations)
+    return PoisonRow(
+        name, pixels, settings.mode, lambda s: found[s % len(found)][0], evaluations=evaluations, draws=len(found)
+    )
 
 
 def poison_rows(
@@ -170,7 +175,7 @@ def _constructed(train: ImageSet, settings: PoisonSettings, seed: int, name: str
             own = derive(seed, "victims", s)
             return uniform(train, pixels=pixels, seed=own, mode=settings.mode, value=settings.value)
 
-        return PoisonRow(name, pixels, settings.mode, drawn)
+        return PoisonRow(name, pixels, settings.mode, drawn, draws=settings.searches)
     if name == "left-column":
         return PoisonRow(name, pixels, "set", _always(left_column(train, pixels=pixels)))
     return PoisonRow(name, pixels, "set", _always(one_pixel_shortcut(train, pixels=pixels, score=SHORTCUTS[name])))

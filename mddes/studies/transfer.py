@@ -1,7 +1,8 @@
 """Does a poison carry over to other networks: Table 1 of Chaudhury & Yamasaki (2020), with the rivals it lacks.
 
 Victims of every kind are trained from scratch under every poison and judged on clean test images. Network s has the
-same initial weights and batch order in every row, so rows are compared pair by pair.
+same initial weights and batch order in every row, so rows are compared pair by pair. Where there are several searches,
+every network is trained on what each of them found, and a comparison counts both spreads (`crossed`).
 """
 
 import dataclasses
@@ -14,11 +15,12 @@ import numpy as np
 
 from mddes.data import Dataset
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
-from mddes.studies.bench import Bench, failures
+from mddes.studies.bench import Bench, Victim, failures
+from mddes.studies.crossed import Grid, compare_grids, spreads, summarise_grid
 from mddes.studies.findings import Findings, limits, percent, verdict
-from mddes.studies.poisons import SHORTCUTS, PoisonRow
+from mddes.studies.poisons import SEARCHED, SHORTCUTS, PoisonRow
 from mddes.studies.settings import recipe_for, resolve_models
-from mddes.studies.statistics import Comparison, Summary, compare_pairs, holm, summarise
+from mddes.studies.statistics import Comparison, Summary, crossing, holm
 from mddes.tasks import Record
 from mddes.training import Recipe
 
@@ -54,7 +56,8 @@ class Cell:
     Attributes:
         poison, pixels, mode, model: which.
         evaluations: trainings that the poison's search took.
-        accuracies: clean test accuracy by the victim's number; those that failed are missing.
+        draws: searches or draws of it that every network was trained on; None where there is one for each network.
+        accuracies: clean test accuracy by draw (0 where there is one) and victim; those that failed are missing.
         trained, followed: means of poisoned training accuracy and pixel-follow rate (None without a perturbation).
         per_class: mean clean test accuracy of each class.
         failed: victims whose training failed.
@@ -66,7 +69,8 @@ class Cell:
     mode: str | None
     model: str
     evaluations: int
-    accuracies: dict[int, float]
+    draws: int | None
+    accuracies: Grid
     trained: float | None
     followed: float | None
     per_class: list[float | None]
@@ -76,7 +80,7 @@ class Cell:
     @property
     def summary(self) -> Summary | None:
         """Of the accuracies; None if all victims failed."""
-        return summarise(list(self.accuracies.values())) if self.accuracies else None
+        return summarise_grid(self.accuracies) if self.accuracies else None
 
 
 def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
@@ -85,30 +89,44 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
     recipe = recipe_for(config, bench.dataset)
     rows = rows_on(bench, config)
     victims = [
-        victim_of(row, model, recipe, config.seed, s) for row in rows for model in models for s in range(config.seeds)
+        victim_of(row, model, recipe, config.seed, s, draw=draw)
+        for row in rows
+        for model in models
+        for draw in (range(row.draws) if row.draws > 1 else (None,))
+        for s in range(config.seeds)
     ]
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[tuple[Victim, Record]]] = defaultdict(list)
     records = bench.train(victims)
     for victim, record in zip(victims, records, strict=True):
-        groups[victim.labels["row"], victim.model].append(record)
+        groups[victim.labels["row"], victim.model].append((victim, record))
     cells = _compared([_cell(row, model, groups[row.label, model]) for row in rows for model in models])
     floor = levels(bench.dataset)
     return Findings(
         study="transfer",
         protocol=protocol_of("transfer", bench, recipe),
         rows=[_flat(cell, bench.dataset.name, floor) for cell in cells],
-        tables={"Clean test accuracy": _table(cells, models), "Comparisons": _comparisons(cells)},
-        sentences=_sentences(cells, bench.dataset, recipe, floor["majority"], config.searches) + failures(records),
+        tables={
+            "Clean test accuracy": _table(cells, models),
+            "Comparisons": _comparisons(cells),
+            "Searches and draws": _draws(cells),
+        },
+        sentences=_sentences(cells, bench.dataset, recipe, floor["majority"]) + failures(records),
     )
 
 
 def victims_a_model(config: TransferConfig, _dataset: Dataset) -> tuple[int, int]:
     """Return how many victims of each kind a study will train, and how many plain trainings they cost."""
-    return config.seeds * poisons_of(config), config.seeds * poisons_of(config)
+    drawn = sum(name in ("uniform", *SEARCHED) for name in config.poisons) * len(config.pixels)
+    victims = config.seeds * (poisons_of(config) + drawn * (config.searches - 1))
+    return victims, victims
 
 
-def _cell(row: PoisonRow, model: str, records: Sequence[Record]) -> Cell:
-    done = {record["victim"]: record for record in records if record["status"] == "done"}
+def _cell(row: PoisonRow, model: str, trained: Sequence[tuple[Victim, Record]]) -> Cell:
+    done = {
+        (victim.labels.get("draw", 0), victim.labels["victim"]): record
+        for victim, record in trained
+        if record["status"] == "done"
+    }
 
     def mean(name: str) -> float | None:
         values = [record[name] for record in done.values() if record[name] is not None]
@@ -122,11 +140,12 @@ def _cell(row: PoisonRow, model: str, records: Sequence[Record]) -> Cell:
         mode=row.mode,
         model=model,
         evaluations=row.evaluations,
-        accuracies={s: record["clean_test_accuracy"] for s, record in done.items()},
+        draws=row.draws if row.draws > 1 else None,
+        accuracies={place: record["clean_test_accuracy"] for place, record in done.items()},
         trained=mean("poisoned_train_accuracy"),
         followed=mean("pixel_follow_rate"),
         per_class=per_class,
-        failed=len(records) - len(done),
+        failed=len(trained) - len(done),
         against={},
     )
 
@@ -138,10 +157,8 @@ def _compared(cells: Sequence[Cell]) -> list[Cell]:
         for rival in cells:
             same = (rival.pixels, rival.model) == (cell.pixels, cell.model) and cell.pixels is not None
             if same and _is_tested(cell.poison, rival.poison):
-                pairs = sorted(cell.accuracies.keys() & rival.accuracies.keys())
-                if pairs:
-                    first, second = ([c.accuracies[s] for s in pairs] for c in (cell, rival))
-                    found[i, rival.poison] = compare_pairs(first, second)
+                comparison = compare_grids(cell.accuracies, rival.accuracies)
+                found |= {} if comparison is None else {(i, rival.poison): comparison}
     corrected = holm({f"{i} {rival}": c.p for (i, rival), c in found.items() if c.p is not None})
     return [
         dataclasses.replace(
@@ -174,6 +191,7 @@ def _flat(cell: Cell, dataset: str, floor: dict[str, float]) -> dict[str, Any]:
         "search_trainings": cell.evaluations,
         **{f"clean_test_accuracy_{name}" if name != "n" else "n": value for name, value in spread.items()},
         "failed": cell.failed,
+        "draws": cell.draws,
         "poisoned_train_accuracy": cell.trained,
         "pixel_follow_rate": cell.followed,
         **floor,
@@ -215,13 +233,30 @@ def _comparisons(cells: Sequence[Cell]) -> list[dict[str, str]]:
                     "95 % interval, uncorrected": interval,
                     "p (Holm)": "" if c.p_holm is None else f"{c.p_holm:.2g}",
                     "d_z": "" if c.effect is None else f"{c.effect:+.1f}",
-                    "pairs": str(c.n),
+                    "pairs": c.pairs,
                 }
             )
     return rows
 
 
-def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority: float, searches: int) -> list[str]:
+def _draws(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """Return what searches and draws differ by, and networks, for the rows that have several."""
+    return [
+        {
+            "model": cell.model,
+            "N_p": str(cell.pixels),
+            "poison": cell.poison,
+            "draws x networks": f"{len(found.means)} x {found.count}",
+            "sd of draws": f"{100 * found.draws:.1f}",
+            "sd of networks": "" if found.networks is None else f"{100 * found.networks:.1f}",
+            "mean of each draw": " ".join(f"{100 * mean:.1f}" for mean in found.means),
+        }
+        for cell in cells
+        if (found := spreads(cell.accuracies))
+    ]
+
+
+def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority: float) -> list[str]:
     """Return, for each network, which poison hurts it most, and whether that can be told from the rivals."""
     sentences = []
     for model in dict.fromkeys(cell.model for cell in cells):
@@ -239,7 +274,8 @@ def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority
             corrected = "no test" if c.p_holm is None else f"p = {c.p_holm:.2g} after Holm's correction"
             text += f"; {verdict(c.difference, c.p_holm)} {rival} ({100 * c.difference:+.1f} points, {corrected})"
         n = worst.summary.n if worst.summary else 0
-        searched = f", on {searches} searched poison(s)" if worst.evaluations else ""
-        text += f" (n = {n} networks{searched}, mean ± sd; the largest class is {100 * majority:.1f} %)."
+        kind = "searches" if worst.evaluations else "draws"
+        crossed = f" {kind} x networks" if worst.draws else " networks" + (", one search" if worst.evaluations else "")
+        text += f" (n = {crossing(n, worst.draws)}{crossed}, mean ± sd; the largest class is {100 * majority:.1f} %)."
         sentences.append(text)
     return sentences
