@@ -289,6 +289,32 @@ def test_a_later_stage_that_fails_loses_no_earlier_one(
     assert resume_study(found.run_dir).rows == study("optimizers", config(tmp_path / "straight", **few)).rows
 
 
+def test_networks_that_learned_nothing_are_counted_and_stay_in_the_mean(
+    finished: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that names the largest class for all 160 images that it was trained on, and one that does a little better."""
+    whole, largest = victim.train_and_test, split(mddes.load_dataset("digits", train_size=200).train).train
+    constant = float(largest.class_counts().max() / len(largest))
+    nothing = {derive(0, "victims", 1): constant, derive(0, "victims", 2): constant + 0.01}
+
+    def poor(spec: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        result = whole(spec, *rest)
+        return {**result, "poisoned_train_accuracy": nothing.get(spec["seed"], result["poisoned_train_accuracy"])}
+
+    monkeypatch.setattr(victim, "train_and_test", poor)
+    found = study("optimizers", config(tmp_path))
+    chosen = [row for row in found.rows if row["kind"] == "chosen"]
+    assert {(row["learned_nothing"], row["n"]) for row in chosen} == {(1, 2)}
+    assert {row["learned_nothing"] for row in finished.rows if row["kind"] == "chosen"} == {0}
+    by_accuracy = [row["accuracies"] for row in finished.rows if row["kind"] == "chosen"]
+    assert [row["accuracies"] for row in chosen] == by_accuracy
+    assert "(1 learned nothing)" in found.markdown()
+    (told,) = (sentence for sentence in found.sentences if "learned nothing (they" in sentence)
+    adam = next(row for row in chosen if row["optimizer"] == "adam")
+    assert f"adam at {adam['lr']:g} under {adam['row']} (1)" in told
+    assert "learned nothing" not in finished.markdown()
+
+
 def test_the_answer_names_best_and_worst_under_each_poison(finished: Findings) -> None:
     for way, said in zip(("poisoned", "clean"), finished.answer, strict=True):
         own = [row for row in finished.rows if (row["kind"], row.get("selection")) == ("chosen", way)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mddes.data import Dataset
+from mddes.data import Dataset, split
 from mddes.errors import InputError, look_up
 from mddes.optim import OPTIMIZERS, STRATEGIES
 from mddes.settings import Ranges, check_each_once
@@ -33,6 +33,7 @@ from mddes.training import Recipe
 from mddes.user_code import is_own
 
 SELECTIONS = {"poisoned": "held_out_poisoned_accuracy", "clean": "held_out_clean_accuracy"}
+COMPARED = ("n", "difference", "low", "high", "p", "effect")
 Place = tuple[PoisonRow, str, str]  # row, network, optimizer
 Key = tuple[str, str, str]  # by their names
 Trained = dict[float, list[Record]]  # networks by learning rate
@@ -187,7 +188,9 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
         groups[_key(place), lr][s] = record
     cells: list[dict[str, Any]] = []
     by_label = {row.label: row for row in rows}
-    floor = {"dataset": bench.dataset.name, **levels(bench.dataset)}
+    trained_on = split(bench.dataset.train).train
+    largest = float(trained_on.class_counts().max() / len(trained_on))
+    floor = {"dataset": bench.dataset.name, **levels(bench.dataset), "train_majority": largest}
     for key, own in sweep.items():
         start = {**floor, **_named(by_label[key[0]], key)}
         cells += [_swept(start, lr, records) for lr, records in own.items()]
@@ -281,12 +284,12 @@ def _named(row: PoisonRow, key: Key) -> dict[str, Any]:
 
 def _swept(start: Mapping[str, Any], lr: float, records: Sequence[Record]) -> dict[str, Any]:
     """Return the row of a learning rate of a sweep."""
-    return {**start, "kind": "sweep", "lr": lr, **_measured(dict(enumerate(records)))}
+    return {**start, "kind": "sweep", "lr": lr, **_measured(dict(enumerate(records)), start["train_majority"])}
 
 
 def _chosen(start: Mapping[str, Any], records: Mapping[int, Record]) -> list[dict[str, Any]]:
     """Return the row of a chosen learning rate, and one for each checkpoint."""
-    final = {**start, "kind": "chosen", "epoch": None, **_measured(records)}
+    final = {**start, "kind": "chosen", "epoch": None, **_measured(records, start["train_majority"])}
     done = {s: record for s, record in records.items() if record["status"] == "done"}
     epochs = [point["epoch"] for record in done.values() for point in record.get("by_epoch", ())]
     earlier = []
@@ -295,11 +298,12 @@ def _chosen(start: Mapping[str, Any], records: Mapping[int, Record]) -> list[dic
             s: {"status": "done", **next(point for point in record["by_epoch"] if point["epoch"] == epoch)}
             for s, record in done.items()
         }
-        earlier.append({**start, "kind": "epoch", "epoch": epoch, **_measured(at)})
+        earlier.append({**start, "kind": "epoch", "epoch": epoch, **_measured(at, start["train_majority"])})
     return [final, *earlier]
 
 
-def _measured(records: Mapping[int, Record]) -> dict[str, Any]:
+def _measured(records: Mapping[int, Record], constant: float) -> dict[str, Any]:
+    """Return what networks say together; `constant` is the accuracy of naming the largest class for every image."""
     done = {s: record for s, record in records.items() if record["status"] == "done"}
     accuracies = {s: record["clean_test_accuracy"] for s, record in done.items()}
     spread = limits(summarise(list(accuracies.values())) if accuracies else None)
@@ -311,6 +315,7 @@ def _measured(records: Mapping[int, Record]) -> dict[str, Any]:
     return {
         **{f"clean_test_accuracy_{name}" if name != "n" else "n": value for name, value in spread.items()},
         "failed": len(records) - len(done),
+        "learned_nothing": sum(record["poisoned_train_accuracy"] <= constant for record in done.values()),
         **{name: mean(name) for name in ("pixel_follow_rate", "poisoned_train_accuracy", "poisoned_train_loss")},
         **{name: mean(name) for name in (*SELECTIONS.values(), "held_out_poisoned_loss")},
         "accuracies": list(accuracies.values()),
@@ -331,7 +336,7 @@ def _compare(cells: Sequence[dict[str, Any]], reference: str) -> None:
             first, second = (dict(zip(c["victims"], c["accuracies"], strict=True)) for c in (cell, rival))
             if pairs := sorted(first.keys() & second.keys()):
                 found = compare_pairs([first[s] for s in pairs], [second[s] for s in pairs])
-                cell |= {f"vs_reference_{k}": v for k, v in dataclasses.asdict(found).items() if k != "p_holm"}
+                cell |= {f"vs_reference_{k}": v for k, v in dataclasses.asdict(found).items() if k in COMPARED}
                 if found.p is not None:
                     ps[str(i)] = found.p
         for place, p in holm(ps).items():

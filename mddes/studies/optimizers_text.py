@@ -58,6 +58,12 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
             tested = any(c.get("vs_reference_p_holm") is not None for c in own)
             level = f", p < {SIGNIFICANT:g} after Holm's correction" if tested else ""
             said.append(f"{text} (n = {_counts(own)}, mean ± sd{level}).")
+    if stuck := [cell for cell in final if cell["learned_nothing"]]:
+        where = ", ".join(f"{c['optimizer']} at {c['lr']:g} under {c['row']} ({c['learned_nothing']})" for c in stuck)
+        said.append(
+            "Some fresh networks learned nothing (they have no more of their training images right than the largest "
+            f"class has), and stay in the means: {where}."
+        )
     edges = [cell for cell in final if cell["edge"]]
     if edges:
         said.append(
@@ -90,10 +96,11 @@ def answer(cells: Sequence[Cell]) -> list[str]:
 
 
 def accuracy_text(cell: Cell) -> str:
-    """Return mean ± sd in percent."""
+    """Return mean ± sd in percent, and how many of the networks learned nothing, if any did."""
     mean = cell["clean_test_accuracy_mean"]
     summary = None if mean is None else Summary(cell["n"], mean, cell["clean_test_accuracy_std"], None, None)
-    return percent(summary, cell["failed"])
+    nothing = f" ({cell['learned_nothing']} learned nothing)" if cell["learned_nothing"] else ""
+    return percent(summary, cell["failed"]) + nothing
 
 
 def _grid(cells: Sequence[Cell], optimizers: Sequence[str], text: Any) -> list[dict[str, str]]:
