@@ -275,7 +275,8 @@ def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority
             text += f"; {verdict(c.difference, c.p_holm)} {rival} ({100 * c.difference:+.1f} points, {corrected})"
         n = worst.summary.n if worst.summary else 0
         kind = "searches" if worst.evaluations else "draws"
-        crossed = f" {kind} x networks" if worst.draws else " networks" + (", one search" if worst.evaluations else "")
+        crossed = f" {kind} x networks" if worst.draws else f" network{'s' * (n != 1)}"
+        crossed += ", one search" if worst.evaluations and not worst.draws else ""
         text += f" (n = {crossing(n, worst.draws)}{crossed}, mean ± sd; the largest class is {100 * majority:.1f} %)."
         sentences.append(text)
     return sentences
