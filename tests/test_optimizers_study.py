@@ -308,7 +308,7 @@ def test_networks_that_learned_nothing_are_counted_and_stay_in_the_mean(
     assert {row["learned_nothing"] for row in finished.rows if row["kind"] == "chosen"} == {0}
     by_accuracy = [row["accuracies"] for row in finished.rows if row["kind"] == "chosen"]
     assert [row["accuracies"] for row in chosen] == by_accuracy
-    assert "(1 learned nothing)" in found.markdown()
+    assert ", 1 learned nothing" in found.markdown()
     (told,) = (sentence for sentence in found.sentences if "learned nothing (they" in sentence)
     adam = next(row for row in chosen if row["optimizer"] == "adam")
     assert f"adam at {adam['lr']:g} under {adam['row']} (1)" in told

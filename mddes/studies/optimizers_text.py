@@ -99,7 +99,7 @@ def accuracy_text(cell: Cell) -> str:
     """Return mean ± sd in percent, and how many of the networks learned nothing, if any did."""
     mean = cell["clean_test_accuracy_mean"]
     summary = None if mean is None else Summary(cell["n"], mean, cell["clean_test_accuracy_std"], None, None)
-    nothing = f" ({cell['learned_nothing']} learned nothing)" if cell["learned_nothing"] else ""
+    nothing = f", {cell['learned_nothing']} learned nothing" if cell["learned_nothing"] else ""
     return percent(summary, cell["failed"]) + nothing
 
 
