@@ -1,5 +1,6 @@
-"""Draws crossed with networks: Clark's min F' against scipy's tests, its limits, and how often it is wrong."""
+"""Searches crossed with networks: Clark's F by search and by network, the limits, and how often the test is wrong."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,108 +8,136 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from mddes.studies.crossed import Grid, compare_grids, spreads, summarise_grid
-from mddes.studies.statistics import compare_pairs, summarise
+from mddes.studies.crossed import Grid, compare_grids, spreads, summarise_grid, whole
+from mddes.studies.statistics import Comparison, compare_pairs, summarise
 
 RANDOM = np.random.default_rng(0)
 
 
-def grid(values: NDArray[np.float64]) -> Grid:
-    return {(j, s): float(values[j, s]) for j in range(values.shape[0]) for s in range(values.shape[1])}
+def grid(values: NDArray[np.float64], *without: tuple[int, int]) -> Grid:
+    there = [place for place in np.ndindex(values.shape) if place not in without]
+    return Grid({(j, s): float(values[j, s]) for j, s in there}, len(values))
+
+
+def row(values: NDArray[np.float64]) -> Grid:
+    return Grid({(0, s): float(value) for s, value in enumerate(values)})
+
+
+def compare(first: Grid, second: Grid) -> Comparison:
+    found = compare_grids(first, second)
+    assert found
+    return found
 
 
 def test_it_is_min_f() -> None:
-    """F by draws and F by networks are scipy's paired tests of the means."""
+    """F by search and F by network are scipy's paired tests of the means; df is the smaller of theirs."""
     first, second = RANDOM.normal(0.6, 0.1, (4, 6)), RANDOM.normal(0.4, 0.1, (4, 6))
     f1 = stats.ttest_rel(first.mean(1), second.mean(1)).statistic ** 2
     f2 = stats.ttest_rel(first.mean(0), second.mean(0)).statistic ** 2
-    df = (f1 + f2) ** 2 / (f1**2 / 5 + f2**2 / 3)
-    found = compare_grids(grid(first), grid(second))
-    assert found
-    assert found.p == pytest.approx(stats.f.sf(f1 * f2 / (f1 + f2), 1, df), rel=1e-9)
+    found = compare(grid(first), grid(second))
+    assert found.p == pytest.approx(stats.f.sf(f1 * f2 / (f1 + f2), 1, 3), rel=1e-9)
     assert (found.n, found.draws, found.pairs) == (24, 4, "4 x 6")
     assert found.difference == pytest.approx(first.mean() - second.mean())
+    half = stats.t.ppf(0.975, 3) * abs(found.difference) / math.sqrt(f1 * f2 / (f1 + f2))
     assert found.low is not None
     assert found.high is not None
-    half = stats.t.ppf(0.975, df) * abs(found.difference) / math.sqrt(f1 * f2 / (f1 + f2))
     assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half))
+    assert found.effect == pytest.approx(found.difference / (first - second).std(ddof=1))
 
 
-def test_one_draw_is_the_paired_test() -> None:
-    first, second = RANDOM.normal(0.6, 0.1, (1, 6)), RANDOM.normal(0.4, 0.1, (1, 6))
-    assert compare_grids(grid(first), grid(second)) == compare_pairs(first[0].tolist(), second[0].tolist())
-    assert summarise_grid(grid(first)) == summarise(first[0].tolist())
-    assert spreads(grid(first)) is None
+def test_rows_of_one_training_for_each_network_are_compared_as_ever() -> None:
+    first, second = RANDOM.normal(0.6, 0.1, 6), RANDOM.normal(0.4, 0.1, 6)
+    assert compare(row(first), row(second)) == compare_pairs(first.tolist(), second.tolist())
+    assert summarise_grid(row(first)) == summarise(first.tolist())
+    assert spreads(row(first)) is None
+    assert compare_grids(Grid({(0, 0): 0.5}), Grid({(0, 1): 0.5})) is None
 
 
-def test_a_single_poison_is_paired_with_every_draw() -> None:
-    many, one = RANDOM.normal(0.6, 0.1, (3, 5)), RANDOM.normal(0.4, 0.1, (1, 5))
-    assert compare_grids(grid(many), grid(one)) == compare_grids(grid(many), grid(np.repeat(one, 3, axis=0)))
+def test_such_a_row_stands_beside_every_search() -> None:
+    many, one = RANDOM.normal(0.6, 0.1, (3, 5)), RANDOM.normal(0.4, 0.1, 5)
+    beside = compare(grid(many), row(one))
+    assert beside == compare(grid(many), grid(np.repeat(one[None], 3, axis=0)))
+    turned = compare(row(one), grid(many))
+    assert turned.difference == pytest.approx(-beside.difference)
+    assert turned.p == pytest.approx(beside.p)
 
 
-def test_networks_that_do_not_differ_leave_the_test_of_the_draws() -> None:
-    """And the other way round; and one network is no spread of networks."""
-    draws = RANDOM.normal(0.1, 0.1, 5)
-    zero = np.zeros((5, 4))
-    by_draw = compare_grids(grid(np.repeat(draws[:, None], 4, axis=1)), grid(zero))
-    assert by_draw
-    assert by_draw.p == pytest.approx(stats.ttest_1samp(draws, 0).pvalue)
-    by_network = compare_grids(grid(np.repeat(draws[None], 4, axis=0)), grid(zero.T))
-    assert by_network
-    assert by_network.p == pytest.approx(by_draw.p)
-    single = compare_grids(grid(draws[:, None]), grid(zero[:, :1]))
-    assert single
-    assert single.p == pytest.approx(by_draw.p)
-    assert single.n == 5
-    assert by_draw.effect == pytest.approx(draws.mean() / draws.std(ddof=1))
+def test_one_side_without_spread_leaves_the_test_of_the_other() -> None:
+    values, zero = RANDOM.normal(0.1, 0.1, 5), np.zeros((5, 5))
+    expected = stats.ttest_1samp(values, 0).pvalue
+    assert compare(grid(np.repeat(values[:, None], 5, axis=1)), grid(zero)).p == pytest.approx(expected)
+    assert compare(grid(np.repeat(values[None], 5, axis=0)), grid(zero)).p == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1)])
+def test_of_one_search_or_one_network_there_is_no_test(shape: tuple[int, int]) -> None:
+    values = RANDOM.normal(0.6, 0.1, shape)
+    found = compare(grid(values), grid(np.zeros(shape)))
+    assert found.difference == pytest.approx(values.mean())
+    assert (found.low, found.high, found.p, found.effect) == (None, None, None, None)
+    assert (summarise_grid(grid(values)).low, summarise_grid(grid(values)).high) == (None, None)
 
 
 def test_the_interval_of_a_row_counts_both_spreads() -> None:
     """Against a constant: the test of the row itself."""
     values = RANDOM.normal(0.6, 0.1, (3, 5))
-    row, against = summarise_grid(grid(values)), compare_grids(grid(values), grid(np.zeros((1, 5))))
-    assert against
-    assert (row.low, row.high) == pytest.approx((against.low, against.high))
-    assert row.n == 15
-    assert (row.mean, row.std) == pytest.approx((values.mean(), values.std(ddof=1)))
+    own, against = summarise_grid(grid(values)), compare(grid(values), row(np.zeros(5)))
+    assert own.low is not None
+    assert against.low is not None
+    assert (own.low, own.high) == pytest.approx((against.low, against.high))
+    assert own.n == 15
+    assert (own.mean, own.std) == pytest.approx((values.mean(), values.std(ddof=1)))
     found = spreads(grid(values))
     assert found
     assert found.means == pytest.approx(values.mean(1))
-    assert (found.draws, found.networks) == pytest.approx((values.mean(1).std(ddof=1), values.mean(0).std(ddof=1)))
+    assert found.draws == pytest.approx(values.mean(1).std(ddof=1))
+    assert found.within == pytest.approx(math.sqrt(np.mean([v.var(ddof=1) for v in values])))
 
 
-def test_a_training_that_failed_takes_its_network_out_of_every_draw() -> None:
+def test_a_training_that_failed_takes_out_its_network_or_its_search() -> None:
     values, other = RANDOM.normal(0.6, 0.1, (3, 5)), RANDOM.normal(0.4, 0.1, (3, 5))
-    torn = {place: value for place, value in grid(values).items() if place != (1, 2)}
+    one = whole(grid(values, (1, 2)))
+    assert {s for _, s in one.values} == {0, 1, 3, 4}, "twelve trainings are left, and ten without the search"
     left = [0, 1, 3, 4]
-    assert compare_grids(torn, grid(other)) == compare_grids(grid(values[:, left]), grid(other[:, left]))
-    assert summarise_grid(torn).mean == pytest.approx(values[:, left].mean())
-    assert compare_grids({(0, 0): 0.5}, {(0, 1): 0.5}) is None
-    with pytest.raises(ValueError, match="3 and 2 draws"):
-        compare_grids(grid(values), grid(other[:2]))
+    expected = compare(grid(values[:, left]), grid(other[:, left]))
+    assert compare(one, grid(other)) == compare(grid(values, (1, 2)), grid(other)) == expected
+    three = whole(grid(values, (1, 0), (1, 1), (1, 2)))
+    assert {j for j, _ in three.values} == {0, 2}
+    assert compare(three, grid(other)) == compare(grid(values[[0, 2]]), grid(other[[0, 2]]))
+    assert whole(row(values[0])) == row(values[0])
+
+
+def test_a_search_of_which_nothing_is_left_pairs_no_other() -> None:
+    values, other = RANDOM.normal(0.6, 0.1, (3, 1)), RANDOM.normal(0.4, 0.1, (3, 1))
+    found = compare(grid(values, (1, 0)), grid(other))
+    assert found.difference == pytest.approx(np.mean(values[[0, 2]] - other[[0, 2]]))
+    assert (found.pairs, found.p) == ("2 x 1", None)
+    fewer = dataclasses.replace(grid(other[:2]), draws=2)
+    assert compare(grid(values), fewer).difference == pytest.approx(np.mean(values[:2] - other[:2]))
+    nothing = grid(np.ones((2, 2)), (0, 1), (1, 0))
+    assert whole(nothing).values == {}
+    assert compare_grids(nothing, grid(np.ones((2, 2)))) is None
+    assert whole(Grid({}, 3)).values == {}
 
 
 def test_no_spread_is_no_test() -> None:
-    found = compare_grids(grid(np.full((3, 4), 0.75)), grid(np.full((3, 4), 0.5)))
-    assert found
-    assert (found.difference, found.p, found.effect) == (0.25, None, None)
+    found = compare(grid(np.full((3, 4), 0.75)), grid(np.full((3, 4), 0.5)))
+    assert (found.difference, found.low, found.p, found.effect) == (0.25, 0.25, None, None)
 
 
-@pytest.mark.parametrize(("draws_sd", "networks_sd"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)])
-def test_it_is_wrong_no_more_often_than_it_says(draws_sd: float, networks_sd: float) -> None:
-    """Where two kinds do not differ, but searches and networks do, a test that counts only one of them is misled."""
-    random = np.random.default_rng(1)
-    runs, draws, networks = 1000, 5, 4
+@pytest.mark.parametrize("shape", [(2, 6), (5, 2), (5, 4)])
+@pytest.mark.parametrize(("draws_sd", "networks_sd"), [(1.0, 0.3), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)])
+def test_it_is_wrong_no_more_often_than_it_says(shape: tuple[int, int], draws_sd: float, networks_sd: float) -> None:
+    """Where two kinds do not differ, but searches and networks do."""
+    random, runs = np.random.default_rng(1), 800
     wrong = single = 0
     for _ in range(runs):
-        apart = random.normal(0, draws_sd, (draws, 1)) + random.normal(0, networks_sd, (1, networks))
-        apart = apart + random.normal(0, 0.5, (draws, networks))
-        found = compare_grids(grid(apart), grid(np.zeros((1, networks))))
-        assert found
-        assert found.p is not None
-        wrong += found.p < 0.05
-        pooled = stats.ttest_1samp(apart.ravel(), 0).pvalue
-        single += pooled < 0.05
-    assert wrong / runs < 0.065, "0.05, and two standard deviations of 1000 runs"
+        apart = random.normal(0, draws_sd, (shape[0], 1)) + random.normal(0, networks_sd, (1, shape[1]))
+        apart = apart + random.normal(0, 0.3, shape)
+        p = compare(grid(apart), row(np.zeros(shape[1]))).p
+        assert p is not None
+        wrong += p < 0.05
+        single += stats.ttest_1samp(apart.ravel(), 0).pvalue < 0.05
+    assert wrong / runs < 0.067, "0.05, and two standard deviations of 800 runs"
     if draws_sd or networks_sd:
         assert single / runs > 0.15, "all trainings taken for independent"

@@ -53,10 +53,10 @@ def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
 def test_several_searches_keep_the_interval_that_counts_them(tmp_path: Path) -> None:
     folder = results(tmp_path / "a", "aaa", [("mdd-es", 1, "graynet", [0.5, 0.6, 0.7, 0.8])])
     content = json.loads((folder / "results.json").read_text())
-    content["rows"][0] |= {"draws": 2, "clean_test_accuracy_low": 0.11, "clean_test_accuracy_high": 0.99}
+    content["rows"][0] |= {"searches": 2, "clean_test_accuracy_low": 0.11, "clean_test_accuracy_high": 0.99}
     (folder / "results.json").write_text(json.dumps(content))
     text = as_text(ranked(read_results([folder])))
-    assert "| 65.0 ± 12.9 | 11.0 to 99.0 | 2 x 2 |" in text
+    assert "| 65.0 ± 12.9 | 11.0 to 99.0 | 4, of 2 searches |" in text
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -311,7 +311,7 @@ def test_networks_that_learned_nothing_are_counted_and_stay_in_the_mean(
     assert ", 1 learned nothing" in found.markdown()
     (told,) = (sentence for sentence in found.sentences if "learned nothing (they" in sentence)
     adam = next(row for row in chosen if row["optimizer"] == "adam")
-    assert f"adam at {adam['lr']:g} under {adam['row']} (1)" in told
+    assert told.count(f"graynet, adam at {adam['lr']:g} under {adam['row']} (1)") == 1
     assert "learned nothing" not in finished.markdown()
 
 

@@ -15,11 +15,12 @@ import mddes
 from mddes import InputError, uniform
 from mddes.cli import main
 from mddes.seeding import derive
-from mddes.studies.crossed import compare_grids
+from mddes.studies.crossed import Grid, compare_grids
 from mddes.studies.findings import Findings
 from mddes.studies.statistics import compare_pairs, summarise
 from mddes.studies.transfer import PRESETS, TransferConfig
 from mddes.study import read_study, resume_study, study
+from mddes.training import victim
 
 TINY: dict[str, Any] = {
     "train_size": 150,
@@ -194,7 +195,7 @@ def test_rows_from_files_and_other_peoples_images(tmp_path: Path) -> None:
 
 
 def test_several_searches_share_the_victims(tmp_path: Path) -> None:
-    """Every network is trained on what every search found, and comparisons count both."""
+    """Every network is trained on what every search found, and comparisons count both; uniform draws are as ever."""
     names = ("clean", "uniform", "one-pixel-shortcut", "mdd-es")
     found = study("transfer", config(tmp_path / "runs", poisons=names, searches=2, seeds=3))
     folder = found.run_dir
@@ -204,28 +205,54 @@ def test_several_searches_share_the_victims(tmp_path: Path) -> None:
     assert poisons[0] != poisons[1]
     networks = [derive(0, "victims", s) for s in range(3)]
     _, drawn, _, searched = found.rows
-    assert [(row["n"], row["draws"]) for row in found.rows] == [(3, None), (6, 2), (3, None), (6, 2)]
+    assert [(row["n"], row["searches"]) for row in found.rows] == [(3, None), (3, None), (3, None), (6, 2)]
     own = {(r["draw"], r["victim"]): r for r in records(folder).values() if r["poison"] == "mdd-es"}
     assert sorted(own) == [(j, s) for j in range(2) for s in range(3)]
     for (j, s), record in own.items():
         assert record["perturbation"] == poisons[j].change()
         assert record["seed"] == networks[s]
     assert searched["accuracies"] == [own[place]["clean_test_accuracy"] for place in sorted(own)]
-    grids = [dict(zip(sorted(own), row["accuracies"], strict=True)) for row in (searched, drawn)]
-    expected = compare_grids(*grids)
+    expected = compare_grids(
+        Grid(dict(zip(sorted(own), searched["accuracies"], strict=True)), 2),
+        Grid({(0, s): accuracy for s, accuracy in enumerate(drawn["accuracies"])}),
+    )
     assert expected
     assert (searched["vs_uniform_difference"], searched["vs_uniform_p"]) == (expected.difference, expected.p)
-    assert [row["draws x networks"] for row in found.tables["Searches and draws"]] == ["2 x 3", "2 x 3"]
+    assert [row["searches x networks"] for row in found.tables["Searches"]] == ["2 x 3"]
     pairs = {(row["poison"], row["minus"]): row["pairs"] for row in found.tables["Comparisons"]}
     assert pairs["mdd-es", "uniform"] == pairs["mdd-es", "one-pixel-shortcut"] == "2 x 3"
     (told,) = (s for s in found.sentences if "lowest under" in s)
-    assert "n = 2 x 3 searches x networks" in told or "n = 2 x 3 draws x networks" in told or "n = 3 networks" in told
+    assert "n = 2 x 3 searches x networks" in told or "n = 3 networks" in told
     one = study("transfer", config(tmp_path / "one", poisons=names, seeds=3))
-    assert {row["draws"] for row in one.rows} == {None}
+    assert {row["searches"] for row in one.rows} == {None}
     for row in records(one.run_dir).values():
         assert "draw" not in row
     more = resume_study(one.run_dir, searches=2)
     assert [dict(row) for row in more.rows] == [dict(row) for row in found.rows], "what one search found is used again"
+
+
+def test_trainings_that_failed_leave_a_table_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All networks of one search, and one network of another row; a resume that trains them mends it."""
+    names = ("clean", "uniform", "random-search", "mdd-es")
+    more: dict[str, Any] = {"poisons": names, "searches": 2, "seeds": 2}
+    whole, lost = victim.train_and_test, derive(0, "victims", 0)
+
+    def failing(spec: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if spec["perturbation"] and spec["seed"] == lost:
+            raise ValueError("no luck")
+        return whole(spec, *rest)
+
+    monkeypatch.setattr(victim, "train_and_test", failing)
+    found = study("transfer", config(tmp_path / "runs", **more))
+    rows = {row["poison"]: row for row in found.rows}
+    assert [(rows[name]["n"], rows[name]["failed"]) for name in names] == [(2, 0), (1, 1), (2, 2), (2, 2)]
+    table = {row["poison"]: row["graynet"] for row in found.tables["Clean test accuracy"]}
+    assert table["mdd-es"].endswith("(n = 2 x 1)")
+    assert rows["mdd-es"]["vs_random-search_difference"] is not None
+    assert rows["mdd-es"]["vs_random-search_p"] is None
+    assert "no luck" in found.markdown()
+    monkeypatch.undo()
+    assert resume_study(found.run_dir).rows == study("transfer", config(tmp_path / "b", **more)).rows
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def transfer_figures(rows: Rows) -> dict[str, Figure]:
         bars(ax, [row for row in rows if row["model"] == model], labels)
         ax.set_ylabel(f"{typeset(model)}\n{CLEAN_ACCURACY}")
     legend_below(figure, panels)
-    told = f"mean, 95 % interval, each network (n = {counts(rows)} a bar)"
+    told = f"mean, 95 % interval, each training (n = {counts(rows)} a bar)"
     figure.suptitle(f"{typeset(rows[0]['dataset'])}: {told}", fontsize=TITLE)
     return {"transfer.png": figure}
 
@@ -49,7 +49,7 @@ def bars(ax: Axes, rows: Rows, labels: Sequence[str] = ()) -> str:
     ax.set(ylabel=CLEAN_ACCURACY, ylim=(0, 100))
     slanted(ax, labels)
     ruled(ax, "y")
-    return f"{whose(rows)}: mean, 95 % interval, each network (n = {counts(rows)} a bar)"
+    return f"{whose(rows)}: mean, 95 % interval, each training (n = {counts(rows)} a bar)"
 
 
 def _bar(ax: Axes, x: int, row: Row) -> None:

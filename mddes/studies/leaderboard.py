@@ -14,7 +14,7 @@ from typing import Any
 
 from mddes.errors import InputError
 from mddes.studies.findings import RESULTS, as_markdown, percent
-from mddes.studies.statistics import Summary, crossing
+from mddes.studies.statistics import Summary
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Entry:
     pixels: int | None
     mode: str | None
     accuracies: tuple[float, ...]
-    draws: int | None
+    n: str
     summary: Summary
     source: str
 
@@ -67,7 +67,7 @@ def _entries(path: Path) -> list[Entry]:
                 pixels=row["pixels"],
                 mode=row["mode"],
                 accuracies=tuple(float(accuracy) for accuracy in row["accuracies"]),
-                draws=row.get("draws"),
+                n=_count(row),
                 summary=_summary(row),
                 source=path.parent.name,
             )
@@ -76,6 +76,11 @@ def _entries(path: Path) -> list[Entry]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read results from {path}: {error}") from error
+
+
+def _count(row: Mapping[str, Any]) -> str:
+    """Return of how many trainings a row is, and of how many searches where there are several."""
+    return f"{row['n']}, of {row['searches']} searches" if row.get("searches") else str(row["n"])
 
 
 def _summary(row: Mapping[str, Any]) -> Summary:
@@ -125,6 +130,6 @@ def _row(rank: int, entry: Entry) -> dict[str, str]:
         "mode": entry.mode or "",
         "accuracy": percent(s),
         "95 % interval": interval,
-        "n": crossing(s.n, entry.draws),
+        "n": entry.n,
         "study": entry.source,
     }

@@ -59,7 +59,8 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
             level = f", p < {SIGNIFICANT:g} after Holm's correction" if tested else ""
             said.append(f"{text} (n = {_counts(own)}, mean ± sd{level}).")
     if stuck := [cell for cell in final if cell["learned_nothing"]]:
-        where = ", ".join(f"{c['optimizer']} at {c['lr']:g} under {c['row']} ({c['learned_nothing']})" for c in stuck)
+        each = {(c["model"], c["row"], c["optimizer"], c["lr"]): c["learned_nothing"] for c in stuck}
+        where = ", ".join(f"{m}, {name} at {lr:g} under {row} ({count})" for (m, row, name, lr), count in each.items())
         said.append(
             "Some fresh networks learned nothing (they have no more of their training images right than the largest "
             f"class has), and stay in the means: {where}."

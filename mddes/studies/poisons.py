@@ -51,8 +51,7 @@ class PoisonRow:
         draw: from the number of a victim to its perturbation, None for clean and for images.
         images: other people's poisoned training images.
         evaluations: trainings that its search took.
-        draws: independent searches or draws, which a study may cross with its networks. One is shared by all networks,
-            but `uniform` then has a draw for each.
+        draws: how many searches, where there are several: a study may cross them with its networks.
     """
 
     name: str
@@ -61,7 +60,7 @@ class PoisonRow:
     draw: Callable[[int], Perturbation | None]
     images: ImageSet | None = None
     evaluations: int = 0
-    draws: int = 1
+    draws: int | None = None
 
     @property
     def label(self) -> str:
@@ -121,8 +120,9 @@ def searched_row(bench: Bench, settings: PoisonSettings, seed: int, name: str, p
     """
     found = [_searched(bench, settings, seed, name, pixels, j) for j in range(settings.searches)]
     evaluations = sum(trainings for _, trainings in found)
+    draws = len(found) if len(found) > 1 else None
     return PoisonRow(
-        name, pixels, settings.mode, lambda s: found[s % len(found)][0], evaluations=evaluations, draws=len(found)
+        name, pixels, settings.mode, lambda s: found[s % len(found)][0], evaluations=evaluations, draws=draws
     )
 
 
@@ -175,7 +175,7 @@ def _constructed(train: ImageSet, settings: PoisonSettings, seed: int, name: str
             own = derive(seed, "victims", s)
             return uniform(train, pixels=pixels, seed=own, mode=settings.mode, value=settings.value)
 
-        return PoisonRow(name, pixels, settings.mode, drawn, draws=settings.searches)
+        return PoisonRow(name, pixels, settings.mode, drawn)
     if name == "left-column":
         return PoisonRow(name, pixels, "set", _always(left_column(train, pixels=pixels)))
     return PoisonRow(name, pixels, "set", _always(one_pixel_shortcut(train, pixels=pixels, score=SHORTCUTS[name])))

@@ -79,8 +79,8 @@ class PoisonSettings:
     value: int | None = None
     """Uniform and searched poisons write this value everywhere; default free values."""
     searches: int = 1
-    """Independent searches for each searched row, and draws of uniform. `transfer` trains every network on each of
-    them; elsewhere network s is trained on what search s modulo this number found."""
+    """Independent searches for each searched row. `transfer` trains every network on what each of them found;
+    elsewhere network s is trained on what search s modulo this number found."""
     generations: int = 20
     """Of each search."""
     popsize: int | None = None

@@ -35,12 +35,11 @@ class Comparison:
 
     Attributes:
         n: pairs.
-        draws: of several draws on each network (`crossed`), how many; n is draws times networks.
+        draws: of several searches on each network (`crossed`), how many; n is searches times networks.
         difference: mean of first - second.
         low, high: 95 % interval of it; None for a single pair.
         p: two-sided, of Student's paired t-test; None where it cannot be computed (one pair, or no spread at all).
-        effect: Cohen's d_z, the mean difference over the differences' standard deviation (of several draws: over the
-            root of both variances, that of the draws' means and that of the networks'); None without spread.
+        effect: Cohen's d_z, the mean difference over the standard deviation of all n differences; None without spread.
         p_holm: p corrected for all comparisons of the table.
     """
 
@@ -55,8 +54,8 @@ class Comparison:
 
     @property
     def pairs(self) -> str:
-        """How many, in words: "5", or "3 x 5" of three draws on five networks."""
-        return crossing(self.n, self.draws)
+        """How many, in words: "5", or "3 x 5" of three searches on five networks."""
+        return str(self.n) if self.draws is None else f"{self.draws} x {self.n // self.draws}"
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -73,15 +72,6 @@ def summarise(values: Sequence[float]) -> Summary:
     std = 0.0 if std < ROUNDING else std
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * std / math.sqrt(n)
     return Summary(n, mean, std, mean - half, mean + half)
-
-
-def crossing(n: int, draws: int | None) -> str:
-    """Return n, or what it is the product of.
-
-    >>> crossing(5, None), crossing(15, 3)
-    ('5', '3 x 5')
-    """
-    return str(n) if draws is None else f"{draws} x {n // draws}"
 
 
 def compare_pairs(first: Sequence[float], second: Sequence[float]) -> Comparison:

@@ -16,11 +16,11 @@ import numpy as np
 from mddes.data import Dataset
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, Victim, failures
-from mddes.studies.crossed import Grid, compare_grids, spreads, summarise_grid
+from mddes.studies.crossed import Grid, compare_grids, spreads, summarise_grid, whole
 from mddes.studies.findings import Findings, limits, percent, verdict
 from mddes.studies.poisons import SEARCHED, SHORTCUTS, PoisonRow
 from mddes.studies.settings import recipe_for, resolve_models
-from mddes.studies.statistics import Comparison, Summary, crossing, holm
+from mddes.studies.statistics import Comparison, Summary, holm
 from mddes.tasks import Record
 from mddes.training import Recipe
 
@@ -56,8 +56,8 @@ class Cell:
     Attributes:
         poison, pixels, mode, model: which.
         evaluations: trainings that the poison's search took.
-        draws: searches or draws of it that every network was trained on; None where there is one for each network.
-        accuracies: clean test accuracy by draw (0 where there is one) and victim; those that failed are missing.
+        accuracies: clean test accuracy by search and victim. Those that failed are missing; of several searches so are
+            the others of that victim, or of that search.
         trained, followed: means of poisoned training accuracy and pixel-follow rate (None without a perturbation).
         per_class: mean clean test accuracy of each class.
         failed: victims whose training failed.
@@ -69,7 +69,6 @@ class Cell:
     mode: str | None
     model: str
     evaluations: int
-    draws: int | None
     accuracies: Grid
     trained: float | None
     followed: float | None
@@ -80,7 +79,13 @@ class Cell:
     @property
     def summary(self) -> Summary | None:
         """Of the accuracies; None if all victims failed."""
-        return summarise_grid(self.accuracies) if self.accuracies else None
+        return summarise_grid(self.accuracies) if self.accuracies.values else None
+
+    @property
+    def n(self) -> str:
+        """How many accuracies: "5", or "3 x 5" of three searches on five networks."""
+        found = spreads(self.accuracies)
+        return f"{len(found.means)} x {found.networks}" if found else str(len(self.accuracies.values))
 
 
 def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
@@ -92,7 +97,7 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
         victim_of(row, model, recipe, config.seed, s, draw=draw)
         for row in rows
         for model in models
-        for draw in (range(row.draws) if row.draws > 1 else (None,))
+        for draw in (range(row.draws) if row.draws else (None,))
         for s in range(config.seeds)
     ]
     groups: dict[tuple[str, str], list[tuple[Victim, Record]]] = defaultdict(list)
@@ -108,7 +113,7 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
         tables={
             "Clean test accuracy": _table(cells, models),
             "Comparisons": _comparisons(cells),
-            "Searches and draws": _draws(cells),
+            "Searches": _searches(cells),
         },
         sentences=_sentences(cells, bench.dataset, recipe, floor["majority"]) + failures(records),
     )
@@ -116,17 +121,20 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
 
 def victims_a_model(config: TransferConfig, _dataset: Dataset) -> tuple[int, int]:
     """Return how many victims of each kind a study will train, and how many plain trainings they cost."""
-    drawn = sum(name in ("uniform", *SEARCHED) for name in config.poisons) * len(config.pixels)
-    victims = config.seeds * (poisons_of(config) + drawn * (config.searches - 1))
+    searched = sum(name in SEARCHED for name in config.poisons) * len(config.pixels)
+    victims = config.seeds * (poisons_of(config) + searched * (config.searches - 1))
     return victims, victims
 
 
 def _cell(row: PoisonRow, model: str, trained: Sequence[tuple[Victim, Record]]) -> Cell:
-    done = {
+    landed = {
         (victim.labels.get("draw", 0), victim.labels["victim"]): record
         for victim, record in trained
         if record["status"] == "done"
     }
+    accuracies = {place: record["clean_test_accuracy"] for place, record in landed.items()}
+    grid = whole(Grid(accuracies, row.draws))
+    done = {place: landed[place] for place in grid.values}
 
     def mean(name: str) -> float | None:
         values = [record[name] for record in done.values() if record[name] is not None]
@@ -140,12 +148,11 @@ def _cell(row: PoisonRow, model: str, trained: Sequence[tuple[Victim, Record]]) 
         mode=row.mode,
         model=model,
         evaluations=row.evaluations,
-        draws=row.draws if row.draws > 1 else None,
-        accuracies={place: record["clean_test_accuracy"] for place, record in done.items()},
+        accuracies=grid,
         trained=mean("poisoned_train_accuracy"),
         followed=mean("pixel_follow_rate"),
         per_class=per_class,
-        failed=len(trained) - len(done),
+        failed=len(trained) - len(landed),
         against={},
     )
 
@@ -191,7 +198,7 @@ def _flat(cell: Cell, dataset: str, floor: dict[str, float]) -> dict[str, Any]:
         "search_trainings": cell.evaluations,
         **{f"clean_test_accuracy_{name}" if name != "n" else "n": value for name, value in spread.items()},
         "failed": cell.failed,
-        "draws": cell.draws,
+        "searches": cell.accuracies.draws,
         "poisoned_train_accuracy": cell.trained,
         "pixel_follow_rate": cell.followed,
         **floor,
@@ -201,7 +208,7 @@ def _flat(cell: Cell, dataset: str, floor: dict[str, float]) -> dict[str, Any]:
         for name in ("difference", "low", "high", "p", "p_holm", "effect"):
             row[f"vs_{rival}_{name}"] = getattr(comparison, name) if comparison else None
     row |= {f"class_{k}": value for k, value in enumerate(cell.per_class)}
-    return row | {"accuracies": list(cell.accuracies.values())}
+    return row | {"accuracies": list(cell.accuracies.values.values())}
 
 
 def _table(cells: Sequence[Cell], models: Sequence[str]) -> list[dict[str, str]]:
@@ -212,7 +219,7 @@ def _table(cells: Sequence[Cell], models: Sequence[str]) -> list[dict[str, str]]
             (cell.poison, cell.pixels),
             {"N_p": "" if cell.pixels is None else str(cell.pixels), "poison": cell.poison, "mode": cell.mode or ""},
         )
-        row[cell.model] = percent(cell.summary, cell.failed)
+        row[cell.model] = percent(cell.summary) + (f" (n = {cell.n})" if cell.failed and cell.summary else "")
         row[f"{cell.model} follows"] = "" if cell.followed is None else f"{100 * cell.followed:.0f}"
     order = ["N_p", "poison", "mode", *models, *(f"{name} follows" for name in models)]
     return [{name: row.get(name, "") for name in order} for row in table.values()]
@@ -239,21 +246,28 @@ def _comparisons(cells: Sequence[Cell]) -> list[dict[str, str]]:
     return rows
 
 
-def _draws(cells: Sequence[Cell]) -> list[dict[str, str]]:
-    """Return what searches and draws differ by, and networks, for the rows that have several."""
+def _searches(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """Return what searches differ by, and networks within a search, for the rows that have several."""
     return [
         {
             "model": cell.model,
             "N_p": str(cell.pixels),
             "poison": cell.poison,
-            "draws x networks": f"{len(found.means)} x {found.count}",
-            "sd of draws": f"{100 * found.draws:.1f}",
-            "sd of networks": "" if found.networks is None else f"{100 * found.networks:.1f}",
-            "mean of each draw": " ".join(f"{100 * mean:.1f}" for mean in found.means),
+            "searches x networks": cell.n,
+            "sd of the searches' means": f"{100 * found.draws:.1f}",
+            "sd of networks within a search": "" if found.within is None else f"{100 * found.within:.1f}",
+            "mean of each search": " ".join(f"{100 * mean:.1f}" for mean in found.means),
         }
         for cell in cells
         if (found := spreads(cell.accuracies))
     ]
+
+
+def _counted(cell: Cell) -> str:
+    """Return of how many networks, and of how many searches, a cell is."""
+    if spreads(cell.accuracies):
+        return f"{cell.n} searches x networks"
+    return f"{cell.n} network{'s' * (cell.n != '1')}" + (", one search" if cell.evaluations else "")
 
 
 def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority: float) -> list[str]:
@@ -272,11 +286,8 @@ def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority
         text += f"lowest under {worst.poison}{pixels}, {percent(worst.summary)}"
         for rival, c in worst.against.items():
             corrected = "no test" if c.p_holm is None else f"p = {c.p_holm:.2g} after Holm's correction"
+            corrected += f", {c.pairs} searches x networks" if c.draws else ""
             text += f"; {verdict(c.difference, c.p_holm)} {rival} ({100 * c.difference:+.1f} points, {corrected})"
-        n = worst.summary.n if worst.summary else 0
-        kind = "searches" if worst.evaluations else "draws"
-        crossed = f" {kind} x networks" if worst.draws else f" network{'s' * (n != 1)}"
-        crossed += ", one search" if worst.evaluations and not worst.draws else ""
-        text += f" (n = {crossing(n, worst.draws)}{crossed}, mean ± sd; the largest class is {100 * majority:.1f} %)."
+        text += f" (n = {_counted(worst)}, mean ± sd; the largest class is {100 * majority:.1f} %)."
         sentences.append(text)
     return sentences
