@@ -254,9 +254,9 @@ def _searches(cells: Sequence[Cell]) -> list[dict[str, str]]:
             "N_p": str(cell.pixels),
             "poison": cell.poison,
             "searches x networks": cell.n,
-            "sd of the searches' means": f"{100 * found.draws:.1f}",
-            "sd of networks within a search": "" if found.within is None else f"{100 * found.within:.1f}",
-            "mean of each search": " ".join(f"{100 * mean:.1f}" for mean in found.means),
+            "sd between searches": f"{100 * found.draws:.1f}",
+            "sd within a search": "" if found.within is None else f"{100 * found.within:.1f}",
+            "means": " ".join(f"{100 * mean:.1f}" for mean in found.means),
         }
         for cell in cells
         if (found := spreads(cell.accuracies))
