@@ -192,7 +192,8 @@ from mddes.tasks import Task
 from mddes.tasks.ray_pool import RayPool
 images = numpy.zeros(30 * 2**20, dtype=numpy.uint8)
 with RayPool(4, address=sys.argv[1]) as pool:
-    tasks = [Task("cases:slow_look", {"seconds": 3, "number": i}) for i in range(4)]
+    together = {"folder": sys.argv[2], "workers": 4}
+    tasks = [Task("cases:look_together", {**together, "number": i}) for i in range(4)]
     records = list(pool.run(tasks, {"images": images}))
     (_, reference), = pool._put.values()
     print(len(ray.experimental.get_object_locations([reference])[reference]["node_ids"]))
@@ -200,12 +201,12 @@ with RayPool(4, address=sys.argv[1]) as pool:
 """
 
 
-def test_the_images_travel_once_to_each_node(nodes: Nodes) -> None:
+def test_the_images_travel_once_to_each_node(nodes: Nodes, tmp_path: Path) -> None:
     """Four workers on two nodes: a copy on each, and one where the driver is if that is a third; none is private."""
     nodes.add(cpus=2)
     nodes.add(cpus=2)
     done = subprocess.run(
-        [sys.executable, "-c", ONE_COPY, nodes.address],
+        [sys.executable, "-c", ONE_COPY, nodes.address, str(tmp_path)],
         capture_output=True,
         text=True,
         check=True,
@@ -214,9 +215,9 @@ def test_the_images_travel_once_to_each_node(nodes: Nodes) -> None:
     assert done.stdout in ("2\n4 False\n", "3\n4 False\n")
 
 
-def test_images_that_do_not_fit_the_cluster_s_store(nodes: Nodes) -> None:
+def test_images_that_do_not_fit_the_cluster_s_store(nodes: Nodes, tmp_path: Path) -> None:
     code = ONE_COPY.replace("30 * 2**20", "300 * 2**20")
-    command = [sys.executable, "-c", code, nodes.address]
+    command = [sys.executable, "-c", code, nodes.address, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1
     assert "InputError: the images (300 MB) do not fit into Ray's object store (100 MB)" in done.stderr

@@ -256,7 +256,7 @@ def test_transfer_s_bars(runs: Runs) -> None:
     assert dots == [pytest.approx([100 * a for a in row["accuracies"]]) for row in found.rows]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["clean", "uniform, $N_p$ = 2"]
     assert ax.get_ylabel() == "clean test accuracy (%)"
-    assert " ".join(ax.get_title().split()) == "digits, graynet: mean, 95 % interval, each network (n = 2 a bar)"
+    assert " ".join(ax.get_title().split()) == "digits, graynet: mean, 95 % interval, each training (n = 2 a bar)"
 
 
 def test_defences_and_shares(runs: Runs) -> None:

@@ -55,7 +55,7 @@ def swept_by(worth: Worth, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> t
             poisoned, clean = worth.get(given.labels["lr"], (None, None))
             fields = {"held_out_poisoned_accuracy": poisoned, "held_out_clean_accuracy": clean}
             status = {"status": "failed", "reason": "diverged"} if poisoned is None else {"status": "done"}
-            numbers = dict.fromkeys(("held_out_poisoned_loss", "clean_test_accuracy"), 0.5)
+            numbers = dict.fromkeys(("held_out_poisoned_loss", "clean_test_accuracy", "poisoned_train_accuracy"), 0.5)
             records.append({**status, **fields, **numbers})
         return records
 
