@@ -183,3 +183,14 @@ def test_trains_on_a_gpu() -> None:
     there = train("graynet", images, Recipe(epochs=1, batch_size=20), seed=1, device="cuda")
     here = train("graynet", images, Recipe(epochs=1, batch_size=20), seed=1)
     assert torch.allclose(weights(there).cpu(), weights(here), atol=1e-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_do_not_depend_on_how_many_images_are_judged_at_once(training: bool) -> None:
+    images = random_images(71, (3, 12, 12))
+    model = build("colornet-bn", (3, 12, 12), 10, seed=0, mean=[0.5] * 3, std=[0.25] * 3).train(training)
+    found = logits(model, images)
+    assert model.training is training
+    with torch.no_grad():
+        at_once = model.eval()(torch.tensor(images.images).float() / 255)
+    torch.testing.assert_close(found, at_once)
