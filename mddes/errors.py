@@ -28,8 +28,8 @@ def look_up(what: str, name: str, table: Mapping[str, T]) -> T:
     Traceback (most recent call last):
     mddes.errors.InputError: unknown optimizer 'adm' (did you mean 'adam'?); known: adam, sgd
     """
-    if name in table:
+    if isinstance(name, str) and name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
+    near = difflib.get_close_matches(str(name), table, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise InputError(f"unknown {what} {name!r}{hint}; known: {', '.join(table)}")

@@ -154,6 +154,8 @@ def test_a_weight_without_gradient_stays() -> None:
         ({"eps": -1e-8}, "eps must be finite, 0 or more, not -1e-08"),
         ({"weight_decay": math.inf}, "weight_decay must be finite, 0 or more, not inf"),
         ({"betas": (0.9, 1.0)}, "betas must be two numbers in [0, 1), not (0.9, 1.0)"),
+        ({"lr": "a"}, "lr must be positive and finite, not 'a'"),
+        ({"betas": 0.9}, "betas must be two numbers in [0, 1), not 0.9"),
         ({"betas": (0.9,)}, "betas must be two numbers in [0, 1), not (0.9,)"),
     ],
 )
@@ -185,7 +187,9 @@ def test_states_that_are_not_of_these_parameters() -> None:
         optimizer.step()
         return optimizer.state_dict()
 
-    cases = [
+    cases: list[tuple[Any, str]] = [
+        ({}, "this is no state of an optimizer: it has no param_groups and no state"),
+        (None, "this is no state of an optimizer: it has no param_groups and no state"),
         (stepped(AdaBound, 2, 4), "the state is one of a tensor [4], here [3]"),
         (stepped(AdaBound, 2), "the state is one of groups of [1] tensors, here [2]"),
         (stepped(torch.optim.Adam, 2, 3), "this is no state of AdaBound: its groups have no base_lr"),

@@ -108,6 +108,41 @@ def test_running_statistics_move_once_a_step_as_in_the_first_pass(strategy: str,
     assert net.average.num_batches_tracked == 3
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_buffers_of_any_module_move_once_a_step(in_place: bool) -> None:
+    """A layer of one's own that keeps a mean, and a spectral norm, whose vectors turn at every pass."""
+
+    class Mean(nn.Module):
+        mean: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(6))
+
+        def forward(self, h: Tensor) -> Tensor:
+            with torch.no_grad():
+                moved = 0.9 * self.mean + 0.1 * h.mean(0)
+                self.mean = self.mean.copy_(moved) if in_place else moved
+            centred: Tensor = h - self.mean
+            return centred
+
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        first = torch.nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6))
+        return nn.Sequential(first, Mean(), nn.Linear(6, 3))
+
+    net, plain = network(), network()
+    optimizer = around(net, rho=0.0, n_perturbations=3)
+    base = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    for step in range(3):
+        optimizer.step(closure_of(net, step))
+        base.zero_grad()
+        base.step(closure_of(plain, step))
+    ours, theirs = net.state_dict(), plain.state_dict()
+    assert len(ours) == 7
+    assert same(ours, theirs)
+
+
 def test_layers_that_do_not_learn_statistics_are_left_alone() -> None:
     net = Net().eval()
     before = net.statistics()

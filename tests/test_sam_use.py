@@ -1,10 +1,13 @@
 """Using the sharpness-aware optimizer as any of torch's: groups, schedules, clipping, checkpoints, mistakes."""
 
+import copy
 import io
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from optimizing import ATOL, Landscape, Net, around, closure_of, draw, flat, quadratic, same
@@ -199,6 +202,10 @@ def line(of: Callable[[], object]) -> str:
         ({"n_perturbations": 0}, "n_perturbations must be a whole number, at least 1, not 0"),
         ({"n_perturbations": 1.5}, "n_perturbations must be a whole number, at least 1, not 1.5"),
         ({"n_perturbations": True}, "n_perturbations must be a whole number, at least 1, not True"),
+        ({"rho": True}, "rho must be finite, 0 or more, not True"),
+        ({"adaptive": "yes"}, "adaptive must be True or False, not 'yes'"),
+        ({"strategy": None}, "unknown strategy None; known: gradient, random, mixed"),
+        ({"strategy": ["mixed"]}, "unknown strategy ['mixed'] (did you mean 'mixed'?); known: gradient, random, mixed"),
         ({"strategy": "mixd"}, "unknown strategy 'mixd' (did you mean 'mixed'?); known: gradient, random, mixed"),
     ],
 )
@@ -207,6 +214,53 @@ def test_settings_out_of_range(settings: dict[str, Any], text: str) -> None:
     base = torch.optim.SGD(net.parameters(), lr=0.1)
     assert line(lambda: MultiPerturbationSAM(net.parameters(), base, **settings)) == text
     assert MultiPerturbationSAM(net.parameters(), base).rho == 0.05, "the base optimizer is as it was"
+
+
+def test_numpy_s_numbers_are_numbers() -> None:
+    optimizer = around(nn.Linear(2, 2), rho=np.float32(0.5), n_perturbations=np.int64(3), adaptive=np.bool_(True))
+    settings = optimizer.rho, optimizer.n_perturbations, optimizer.adaptive
+    assert settings == (0.5, 3, True)
+    assert [type(value) for value in settings] == [float, int, bool], "as a checkpoint must have them"
+
+
+def test_settings_that_are_spoilt_later_are_found_before_the_weights_move() -> None:
+    net = Net()
+    for name, value in {"n_perturbations": 0, "strategy": "zzz", "rho": -1}.items():
+        optimizer, before = around(net), net.weights()
+        setattr(optimizer, name, value)
+        assert name in line(lambda own=optimizer: own.step(closure_of(net)))  # type: ignore[misc]
+        assert all(map(torch.equal, net.weights(), before))
+
+
+def test_a_base_optimizer_that_evaluates_the_loss_itself() -> None:
+    net = nn.Linear(2, 2)
+    base = torch.optim.LBFGS(net.parameters())
+    assert line(lambda: MultiPerturbationSAM(net.parameters(), base)) == (
+        "LBFGS evaluates the loss itself: the base optimizer must step without a closure, as torch.optim.SGD does"
+    )
+
+
+@pytest.mark.parametrize("name", ["deepcopy", "pickle"])
+def test_a_copy_goes_on_as_the_original_does(name: str) -> None:
+    """Network and optimizer copied together: the copy steps its own weights, as the original would have."""
+    net = Net()
+    optimizer = around(net, rho=0.3, n_perturbations=3, adaptive=True, elementwise=True)
+    optimizer.step(closure_of(net, 0))
+    net.drop._forward_hooks.clear()  # a hook that is a lambda cannot be pickled
+    pair = (net, optimizer)
+    two, other = copy.deepcopy(pair) if name == "deepcopy" else pickle.loads(pickle.dumps(pair))
+    assert repr(other) == repr(optimizer)
+    before = net.weights()
+    other.step(closure_of(two))
+    assert all(map(torch.equal, net.weights(), before)), "the original is left alone"
+    torch.set_rng_state(torch.Generator().manual_seed(3).get_state())
+    two, other = copy.deepcopy(pair)
+    start = torch.get_rng_state()
+    optimizer.step(closure_of(net))
+    torch.set_rng_state(start)
+    other.step(closure_of(two))
+    assert all(map(torch.equal, net.weights(), two.weights()))
+    assert not all(map(torch.equal, net.weights(), before))
 
 
 def test_a_radius_that_is_spoilt_later_is_found_before_the_weights_move() -> None:
@@ -224,6 +278,7 @@ def test_parameters_that_are_not_the_base_optimizer_s() -> None:
         (other.parameters(), "params must be those of the base optimizer: of 2, 0 are among its 2"),
         ([net.weight], "params must be those of the base optimizer: of 1, 1 are among its 2"),
         ([], "params: there is nothing to optimize"),
+        (net.weight, "params must be several tensors or groups of them, as model.parameters(), not one tensor"),
         ([{"params": []}], "params: there is nothing to optimize"),
         ([{"params": net.parameters(), "lr": 1.0}], "groups with their own lr must be given to the base optimizer"),
     ]
@@ -238,6 +293,7 @@ def test_closures_that_do_not_do_their_part() -> None:
     optimizer, before = around(net), net.weights()
     plain = closure_of(net)
     assert "a step needs a closure" in line(optimizer.step)
+    assert "a step needs a closure" in line(lambda: optimizer.step(3))  # type: ignore[arg-type]
     for returned in (None, 0.5):
 
         def closure(value: float | None = returned) -> Any:
@@ -274,11 +330,17 @@ def test_states_that_are_not_of_these_parameters() -> None:
     params = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
     optimizer = MultiPerturbationSAM(params, torch.optim.SGD(params, lr=0.1), 0.3)
     other_stream = state_of(2, 3)
+    spoilt = [state_of(2, 3) for _ in range(3)]
+    spoilt[0]["sam"]["rho"], spoilt[1]["sam"]["strategy"], spoilt[2]["param_groups"][0]["rho"] = -1, "zzz", math.nan
     other_stream["sam"]["generator"] = other_stream["sam"]["generator"][:16]  # as long as a GPU's
     cases = [
         (state_of(2, 4), "the state is one of other parameters: a tensor of shape [4], here [3]"),
         (state_of(2), "the state is one of other parameters: groups of [1] tensors, here [2]"),
         (state_of(2, 3, base=torch.optim.Adam), "the state is one around Adam, here it is SGD"),
+        (spoilt[0], "rho must be finite, 0 or more, not -1"),
+        (spoilt[1], "unknown strategy 'zzz'; known: gradient, random, mixed"),
+        (spoilt[2], "rho must be finite, 0 or more, not nan"),
+        (None, "this is no state of MultiPerturbationSAM: it does not say how weights were perturbed"),
         (other_stream, "the state's random stream is one of another device than cpu"),
         (
             torch.optim.SGD(params, lr=0.7).state_dict(),

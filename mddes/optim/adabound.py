@@ -10,13 +10,14 @@ exponential moving average of the gradient, at the rate f.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mddes.errors import InputError
+from mddes.optim.checks import above_zero, at_least_zero
 
 
 class AdaBound(torch.optim.Optimizer):
@@ -55,18 +56,19 @@ class AdaBound(torch.optim.Optimizer):
         """Add a group; its `lr` of now is its `base_lr`."""
         group = {**self.defaults, **param_group}
         for name in ("lr", "final_lr", "gamma"):
-            if not (math.isfinite(group[name]) and group[name] > 0):
-                raise InputError(f"{name} must be positive and finite, not {group[name]}")
+            above_zero(name, group[name])
         for name in ("eps", "weight_decay"):
-            if not (math.isfinite(group[name]) and group[name] >= 0):
-                raise InputError(f"{name} must be finite, 0 or more, not {group[name]}")
-        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+            at_least_zero(name, group[name])
+        betas = group["betas"] if isinstance(group["betas"], list | tuple) else ()
+        if len(betas) != 2 or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
             raise InputError(f"betas must be two numbers in [0, 1), not {group['betas']}")
         param_group.setdefault("base_lr", group["lr"])
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict` of parameters of the same shapes."""
+        if not (isinstance(state_dict, Mapping) and {"param_groups", "state"} <= state_dict.keys()):
+            raise InputError("this is no state of an optimizer: it has no param_groups and no state")
         groups, states = state_dict["param_groups"], state_dict["state"]
         if any("base_lr" not in group for group in groups):
             raise InputError("this is no state of AdaBound: its groups have no base_lr")

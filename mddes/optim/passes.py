@@ -1,22 +1,22 @@
 """Several passes of one closure, in step with the world as if there were one.
 
-All see the same random numbers of torch (dropout), and only the first moves the running statistics of normalisation
-layers. Read next: `sam.py`, which moves the weights between the passes.
+All see the same random numbers of torch (dropout) and begin with the same buffers of modules (running statistics of
+normalisation layers, vectors of spectral norms), which are left as the first pass left them. Read next: `sam.py`, which
+moves the weights between the passes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mddes.errors import InputError
 
 Closure = Callable[[], Tensor]
 Maybe = list[Tensor | None]  # a tensor for each parameter, or none
+Buffers = dict[nn.Module, dict[str, tuple[Tensor, Tensor]]]  # by name: the buffer itself, and what was in it
 
 
 class Passes:
@@ -27,6 +27,7 @@ class Passes:
         self.gpus = sorted({p.get_device() for p in params if p.is_cuda})
         self.start = self._random()
         self.after: list[Tensor] | None = None
+        self.buffers: Buffers = {}
 
     def run(self) -> tuple[Tensor, Maybe]:
         """Return loss and gradients at the weights of now; a parameter that the loss does not reach has None.
@@ -40,10 +41,11 @@ class Passes:
             p.grad = None
         with torch.enable_grad():
             if self.after is None:
-                loss = self.closure()
+                with _before_each(lambda module: _note(module, self.buffers)):
+                    loss = self.closure()
                 self.after = self._random()
             else:
-                with _running_statistics_kept():
+                with _buffers_from(self.buffers):
                     loss = self.closure()
         if not torch.is_tensor(loss):
             raise InputError(f"the closure must return the loss, a tensor, not {type(loss).__name__}")
@@ -71,19 +73,40 @@ class Passes:
 
 
 @contextmanager
-def _running_statistics_kept() -> Iterator[None]:
-    """Put the buffers of every normalisation layer that is used meanwhile back as they were."""
-    kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
-
-    def keep(module: nn.Module, _inputs: Any) -> None:
-        if isinstance(module, _NormBase) and module not in kept:
-            kept[module] = [(buffer, buffer.clone()) for buffer in module.buffers(recurse=False)]
-
-    hook = register_module_forward_pre_hook(keep)
+def _before_each(use: Callable[[nn.Module], None]) -> Iterator[None]:
+    """Call `use` with every module before it runs forward."""
+    hook = register_module_forward_pre_hook(lambda module, _inputs: use(module))
     try:
         yield
     finally:
         hook.remove()
-        with torch.no_grad():
-            for buffer, before in (pair for pairs in kept.values() for pair in pairs):
-                buffer.copy_(before)
+
+
+@contextmanager
+def _buffers_from(start: Buffers) -> Iterator[None]:
+    """Have every module begin with the buffers of `start`, and put them back as they are now."""
+    now: Buffers = {}
+
+    def begin(module: nn.Module) -> None:
+        if module not in now:
+            _note(module, now)
+            _put(module, start.get(module, {}))
+
+    try:
+        with _before_each(begin):
+            yield
+    finally:
+        for module, buffers in now.items():
+            _put(module, buffers)
+
+
+def _note(module: nn.Module, into: Buffers) -> None:
+    if module not in into:
+        into[module] = {name: (b, b.clone()) for name, b in module.named_buffers(recurse=False)}
+
+
+@torch.no_grad()
+def _put(module: nn.Module, buffers: dict[str, tuple[Tensor, Tensor]]) -> None:
+    for name, (buffer, value) in buffers.items():
+        setattr(module, name, buffer)  # a layer may have put another in its place
+        buffer.copy_(value)

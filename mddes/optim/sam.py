@@ -17,14 +17,15 @@ of noise on the gradient, as the paper has it: the mean of grad f(w + e) is grad
 gradient of the Hessian's trace (d weights), so it prefers flat places too, a little. Read next: `passes.py`.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mddes.errors import InputError, look_up
+from mddes.optim.checks import at_least_zero, count, truth
 from mddes.optim.passes import Closure, Maybe, Passes
 from mddes.seeding import derive
 
@@ -34,7 +35,16 @@ STRATEGIES: dict[str, Callable[[int], int]] = {  # how many of k perturbations g
     "mixed": lambda k: (k + 1) // 2,
 }
 TINY = 1e-12  # added to norms, as in all published code: no gradient, no perturbation
-SETTINGS = ("rho", "n_perturbations", "strategy", "adaptive", "elementwise", "eta", "sigma", "antithetic")
+SETTINGS: dict[str, Callable[[str, Any], Any]] = {  # with what makes sure of each
+    "rho": at_least_zero,
+    "n_perturbations": count,
+    "strategy": lambda name, value: look_up(name, value, {known: known for known in STRATEGIES}),
+    "adaptive": truth,
+    "elementwise": truth,
+    "eta": at_least_zero,
+    "sigma": at_least_zero,
+    "antithetic": truth,
+}
 
 
 class MultiPerturbationSAM(torch.optim.Optimizer):
@@ -42,9 +52,9 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
 
     A step needs a closure that computes loss and gradients and returns the loss, as torch's optimizers take it; it is
     called for every pass: k + 1 times (k for `random` without `adaptive`). All passes see the same random numbers of
-    torch (dropout); normalisation layers keep the running statistics of the first pass, which is the clean one where
-    there is one; perturbations come from a random stream of their own. The weights are restored from a copy, also when
-    the closure raises.
+    torch (dropout); the buffers of every module (running statistics) are left as after the first pass, which is the
+    clean one where there is one; perturbations come from a random stream of their own. The weights are restored from a
+    copy, also when the closure raises.
 
     Parameter groups, their `lr` and all else are those of the base optimizer, so schedules work on this object; a group
     may have its own `rho` (0: not perturbed, but still part of the norms), `elementwise` and `eta`. To clip what the
@@ -92,9 +102,11 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
     ) -> None:
         if not isinstance(base_optimizer, torch.optim.Optimizer):
             raise InputError(f"base_optimizer must be an optimizer, as torch.optim.SGD(...), not {base_optimizer!r}")
-        look_up("strategy", strategy, STRATEGIES)
-        if isinstance(n_perturbations, bool) or not isinstance(n_perturbations, int) or n_perturbations < 1:
-            raise InputError(f"n_perturbations must be a whole number, at least 1, not {n_perturbations!r}")
+        if _wants_closure(base_optimizer):
+            raise InputError(
+                f"{type(base_optimizer).__name__} evaluates the loss itself: the base optimizer must step without a "
+                "closure, as torch.optim.SGD does"
+            )
         own, base = _flat(params, base_optimizer), [p for group in base_optimizer.param_groups for p in group["params"]]
         if {id(p) for p in own} != {id(p) for p in base}:
             same = len({id(p) for p in own} & {id(p) for p in base})
@@ -106,6 +118,7 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
         self.rho, self.elementwise, self.eta = rho, elementwise, eta  # of groups without their own
         self.n_perturbations, self.strategy, self.adaptive = n_perturbations, strategy, adaptive
         self.sigma, self.antithetic = sigma, antithetic
+        self._check_settings()
         # not the stream of torch.manual_seed(seed), which may have drawn these very weights
         self.generator = torch.Generator(own[0].device).manual_seed(derive(seed, "perturbations"))
         self.weights: list[float] = []
@@ -118,13 +131,12 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
     def _follow_base(self) -> None:
         """Take the base optimizer's groups and state for one's own; they are others after a `load_state_dict`."""
         self.param_groups, self.state = self.base_optimizer.param_groups, self.base_optimizer.state
-        _check_range("sigma", self.sigma)
         for group in self.param_groups:
-            self._check_group(group)
+            _checked(group)
 
-    def _check_group(self, group: dict[str, Any]) -> None:
-        for name in ("rho", "eta"):
-            _check_range(name, self._of(group, name))
+    def _check_settings(self) -> None:
+        for name, value in _checked({name: getattr(self, name) for name in SETTINGS}).items():
+            setattr(self, name, value)
 
     def _of(self, group: dict[str, Any], name: str) -> Any:
         return group.get(name, getattr(self, name))
@@ -134,7 +146,7 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
         if not hasattr(self, "base_optimizer"):  # torch's constructor
             super().add_param_group(param_group)
             return
-        self._check_group(param_group)
+        _checked(param_group)
         self.base_optimizer.add_param_group(param_group)
 
     @torch.no_grad()
@@ -144,15 +156,16 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
         Returns:
             The loss of the clean pass; for `random` without `adaptive`, which has none, the mean of the perturbed ones.
         """
-        if closure is None:
-            raise InputError("a step needs a closure that computes loss and gradients and returns the loss")
         loss = self.compute_gradients(closure)
         self.base_optimizer.step()
         return loss
 
     @torch.no_grad()
-    def compute_gradients(self, closure: Closure) -> Tensor:
+    def compute_gradients(self, closure: Closure | None) -> Tensor:
         """Leave the mean of the gradients around the weights in `.grad`, and the weights as they were; see `step`."""
+        if not callable(closure):
+            raise InputError("a step needs a closure that computes loss and gradients and returns the loss")
+        self._check_settings()
         self._follow_base()
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         before = [p.clone() for p in params]
@@ -230,7 +243,7 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict` of the same parameters: all settings and the random stream are those of it."""
-        own = dict(state_dict.get("sam", {}))
+        own = dict(state_dict.get("sam", {})) if isinstance(state_dict, Mapping) else {}
         if {*SETTINGS, "base", "shapes", "generator"} - own.keys():
             raise InputError("this is no state of MultiPerturbationSAM: it does not say how weights were perturbed")
         if own["base"] != (base := type(self.base_optimizer).__name__):
@@ -239,10 +252,26 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
             raise InputError(f"the state is one of other parameters: {_first_apart(own['shapes'], shapes)}")
         if own["generator"].shape != self.generator.get_state().shape:
             raise InputError(f"the state's random stream is one of another device than {self.generator.device}")
+        settings = _checked({name: own[name] for name in SETTINGS})
+        for group in state_dict["param_groups"]:
+            _checked(group)
         self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != "sam"})
-        for name in SETTINGS:
-            setattr(self, name, own[name])
+        for name, value in settings.items():
+            setattr(self, name, value)
         self.generator.set_state(own["generator"].cpu())
+        self._follow_base()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs; torch's own would leave out all that is not of the groups."""
+        own = {name: getattr(self, name) for name in (*SETTINGS, "base_optimizer", "weights")}
+        stream = (self.generator.device, self.generator.get_state())
+        return {**super().__getstate__(), **own, "stream": stream}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        device, stream = state.pop("stream")
+        super().__setstate__(state)
+        self.generator = torch.Generator(device)
+        self.generator.set_state(stream)
         self._follow_base()
 
     def _shapes(self) -> list[list[list[int]]]:
@@ -292,13 +321,20 @@ def _times(scale: Tensor | None, part: Tensor) -> Tensor:
     return part if scale is None else scale * part
 
 
-def _check_range(name: str, value: float) -> None:
-    if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-        raise InputError(f"{name} must be finite, 0 or more, not {value!r}")
+def _wants_closure(optimizer: torch.optim.Optimizer) -> bool:
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings that are given, each made sure of."""
+    return {name: check(name, given[name]) for name, check in SETTINGS.items() if name in given}
 
 
 def _flat(params: Iterable[Any], base: torch.optim.Optimizer) -> list[Tensor]:
     """Return the tensors of parameters or of groups of them; only groups of the base optimizer have settings."""
+    if isinstance(params, Tensor):
+        raise InputError("params must be several tensors or groups of them, as model.parameters(), not one tensor")
     flat: list[Tensor] = []
     for item in params:
         if isinstance(item, dict):
