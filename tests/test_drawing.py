@@ -38,7 +38,7 @@ Runs = dict[str, Any]
 TESTED: dict[str, Callable[[Path], Any]] = {
     "transfer": lambda out: test_transfer.config(out, poisons=("clean", "uniform")),
     "defenses": lambda out: test_defenses.config(out, defenses=("cutout",)),
-    "optimizers": lambda out: test_optimizers_study.config(out, optimizers=("sgd", "adam"), epochs=1, checkpoints=()),
+    "optimizers": lambda out: test_optimizers_study.config(out, optimizers=("sgd", "adam")),
     "gradcam": lambda out: test_gradcam.config(out, poisons=("uniform",), singles=(3,), test_size=60, places=5),
     "interpolation": lambda out: test_interpolation.config(out, models=("graynet",), line_size=30, measure_size=10),
     "sam": lambda out: test_sam_study.config(out, seeds=2, epochs=1, problems=("synthetic",)),
@@ -135,7 +135,7 @@ def ends_of(ax: Axes, i: int) -> list[float]:
 def test_every_panel_is_drawn_on_the_given_axis_and_says_what_it_shows(runs: Runs, kind: str) -> None:
     offered = panels(runs[kind])
     expected = {
-        "search": 10, "transfer": 1, "defenses": 2, "learning-curve": 3, "optimizers": 2, "gradcam": 2,
+        "search": 10, "transfer": 1, "defenses": 2, "learning-curve": 3, "optimizers": 3, "gradcam": 2,
         "interpolation": 5, "sam": 3,
     }  # fmt: skip
     assert len(offered) == expected[kind]
@@ -313,6 +313,17 @@ def test_optimizers_bars_and_rates(runs: Runs) -> None:
             assert x == [row["lr"] for row in own]
             assert y == pytest.approx([100 * row[field] for row in own])
         assert ax.get_xscale() == "log"
+        for selection in ("poisoned", "clean"):
+            ax = drawn(found, "epochs", poison=poison, selection=selection)
+            containers: Any = ax.containers
+            for name, drawn_line in zip(("sgd", "adam"), containers, strict=True):
+                first, last = (
+                    rows_of(found, kind, row=poison, optimizer=name, selection=selection)[0]
+                    for kind in ("epoch", "chosen")
+                )
+                assert [round(x) for x in drawn_line.lines[0].get_xdata()] == [1, 2]
+                heights = [100 * row["clean_test_accuracy_mean"] for row in (first, last)]
+                assert list(drawn_line.lines[0].get_ydata()) == pytest.approx(heights)
 
 
 def test_interpolation_s_lines_slices_and_surfaces(runs: Runs) -> None:

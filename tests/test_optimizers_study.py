@@ -195,7 +195,23 @@ def test_tables_name_every_optimizer_and_mark_what_lies_at_an_end(finished: Find
     assert [*rates[0]] == ["poison", "sgd", "adam", "sam"]
     assert all(rate.endswith("*") for row in rates for rate in (row["sgd"], row["adam"]))
     figures = {path.name for path in (finished.run_dir / "figures").glob("*.png")}
-    assert figures == {"optimizers-graynet.png", "rates-graynet.png"}
+    assert figures == {"optimizers-graynet.png", "rates-graynet.png", "epochs-graynet.png"}
+    ways = ("chosen on poisoned held-out images", "chosen by an oracle on clean held-out images")
+    for way, words in zip(("poisoned", "clean"), ways, strict=True):
+        for title, field, times in (
+            ("Pixel-follow", "pixel_follow_rate", 100),
+            ("Training loss", "poisoned_train_loss", 1),
+        ):
+            (table,) = (rows for name, rows in finished.tables.items() if name.startswith(title) and words in name)
+            own = [r for r in finished.rows if (r["kind"], r.get("selection")) == ("chosen", way)]
+            written = {(row["poison"], name): row[name] for row in table for name in ("sgd", "adam", "sam")}
+            for row in own:
+                text = written[row["row"], row["optimizer"]]
+                assert (
+                    text == ""
+                    if row[field] is None
+                    else abs(float(text) - times * row[field]) <= 0.501 * times / 10 ** (0 if times > 1 else 3)
+                )
 
 
 def test_sweeps_are_multiples_of_each_default_or_the_same_rates_for_all(tmp_path: Path) -> None:
@@ -325,6 +341,13 @@ def test_the_answer_names_best_and_worst_under_each_poison(finished: Findings) -
         assert f"under one-pixel-shortcut, N_p = 3: {best}" in said
         assert f") and {worst}" in said
         assert "clean:" not in said
+        rows = [row for row in own if row["poison"] != "clean" and "vs_reference_p_holm" in row]
+        names = [
+            f"{r['optimizer']} ({100 * r['vs_reference_difference']:+.1f})"
+            for r in rows
+            if r["vs_reference_p_holm"] < 0.05
+        ]
+        assert f", told apart from adam: {', '.join(names) or 'none'}" in said
 
 
 def test_a_figure_that_cannot_be_drawn_takes_no_other_with_it(
@@ -339,7 +362,7 @@ def test_a_figure_that_cannot_be_drawn_takes_no_other_with_it(
         save(figure, path)
 
     monkeypatch.setattr(figures, "save", failing)
-    names = {"optimizers-graynet.png", "rates-graynet.png"}
+    names = {"optimizers-graynet.png", "rates-graynet.png", "epochs-graynet.png"}
     for broken in ({"optimizers-graynet.png"}, names):
         shutil.rmtree(folder / "figures")
         caplog.clear()

@@ -1,7 +1,8 @@
-"""The figures of a study of optimizers: bars at the chosen learning rates, and the sweeps they were chosen from."""
+"""The figures of a study of optimizers: bars at the chosen learning rates, the sweeps they were chosen from, epochs."""
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,6 +19,7 @@ from mddes.report.style import (
     level,
     marker,
     numbers,
+    over_whole_numbers,
     ruled,
     singles,
     slanted,
@@ -32,12 +34,14 @@ JUDGED = (("clean_test_accuracy_mean", "-", True), ("held_out_poisoned_accuracy"
 
 
 def optimizers_figures(rows: Rows) -> dict[str, Figure]:
-    """Draw, for each network, clean test accuracy of the tuned optimizers under every poison, and of every rate."""
+    """Draw, for each network, clean accuracy of the tuned optimizers under every poison, of every rate and epoch."""
     figures = {}
     for model in unique(rows, "model"):
         own = [row for row in rows if row["model"] == model]
         figures[f"optimizers-{file_name(model)}.png"] = _chosen([row for row in own if row["kind"] == "chosen"])
         figures[f"rates-{file_name(model)}.png"] = _sweeps([row for row in own if row["kind"] == "sweep"])
+        if after := _with_epochs(own):
+            figures[f"epochs-{file_name(model)}.png"] = _epochs(after)
     return figures
 
 
@@ -117,6 +121,44 @@ def rates(ax: Axes, rows: Rows) -> str:
     )
 
 
+def _with_epochs(rows: Rows) -> Rows:
+    """Return the rows of chosen rates after every checkpoint and after the last epoch; none without checkpoints."""
+    found = [{**row, "epoch": row["epoch"] or row.get("epochs")} for row in rows if row["kind"] in ("chosen", "epoch")]
+    return found if any(row["kind"] == "epoch" for row in found) and all(row["epoch"] for row in found) else []
+
+
+def _epochs(rows: Rows) -> Figure:
+    """Draw a line of panels for each way to choose, a panel for each poison."""
+    poisons = unique(rows, "row")
+    figure = Figure(figsize=(1.0 + 2.4 * len(poisons), 5.6), layout="constrained")
+    panels = figure.subplots(2, len(poisons), sharex=True, sharey=True, squeeze=False)
+    for line, (way, title) in zip(panels, SELECTIONS.items(), strict=True):
+        for ax, poison in zip(line, poisons, strict=True):
+            epochs(ax, [row for row in rows if row["selection"] == way and row["row"] == poison])
+            ax.set_ylabel("")
+            ax.set_title(f"{typeset(poison)}\n{title}", fontsize=TITLE - 1)
+    figure.supylabel(CLEAN_ACCURACY, fontsize=TITLE)
+    legend_below(figure, figure.axes)
+    figure.suptitle(f"{whose(rows)}: mean ± sd of {counts(rows)} networks", fontsize=TITLE)
+    return figure
+
+
+def epochs(ax: Axes, rows: Rows) -> str:
+    """Draw the rows of one poison and one way to choose: clean test accuracy over the epochs, mean ± sd."""
+    names = unique(rows, "optimizer")
+    for i, name in enumerate(names):
+        own = sorted((row for row in rows if row["optimizer"] == name), key=lambda row: int(row["epoch"]))
+        mean, std = (numbers(own, f"clean_test_accuracy_{what}", 100) for what in ("mean", "std"))
+        x = [row["epoch"] + 0.06 * (i - (len(names) - 1) / 2) for row in own]  # beside each other
+        style: dict[str, Any] = {"marker": marker(i), "markersize": 3.5, "capsize": 2, "linewidth": 1}
+        ax.errorbar(x, mean, np.nan_to_num(std), color=tone(i, len(names), 0.7), label=typeset(name), **style)
+    ax.set(ylim=(0, 102), ylabel=CLEAN_ACCURACY)
+    over_whole_numbers(ax, "epoch")
+    ruled(ax)
+    way = SELECTIONS[rows[0]["selection"]]
+    return f"{whose(rows)}, {typeset(rows[0]['row'])}, rates {way}: mean ± sd of {counts(rows)} networks"
+
+
 def _width(rows: Rows) -> float:
     return max(6.0, 1.2 + 0.17 * len(unique(rows, "row")) * (len(unique(rows, "optimizer")) + 2))
 
@@ -135,5 +177,11 @@ PANELS = {
         rates,
         kind("sweep"),
         {"model": "model", "poison": "row"},
+    ),
+    "epochs": Panel(
+        "clean test accuracy of each tuned optimizer over the epochs: mean, standard deviation",
+        epochs,
+        _with_epochs,
+        {"model": "model", "selection": "selection", "poison": "row"},
     ),
 }

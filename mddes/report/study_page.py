@@ -22,6 +22,7 @@ SHOWN = {
     "optimizers": "Bars: clean test accuracy of each tuned optimizer under each poison, with 95 % intervals.",
     "sam": "Test accuracy of every run and method, the paper's claims pair by pair, and accuracy under shift.",
     "rates": "Accuracy over the learning rate of each optimizer under each poison.",
+    "epochs": "Clean test accuracy of each optimizer, each at its chosen rate, over the epochs, under each poison.",
     "gradcam-shares": "Share of the Grad-CAM maps near the poison's pixels and on the border, each pair of networks.",
     "gradcam-singles": "Grad-CAM maps of clean and poisoned networks over single test images, clean and poisoned.",
     "line": "Training loss, test loss and accuracy along the line between two solutions, a column for each poison.",

@@ -190,7 +190,8 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
     by_label = {row.label: row for row in rows}
     trained_on = split(bench.dataset.train).train
     largest = float(trained_on.class_counts().max() / len(trained_on))
-    floor = {"dataset": bench.dataset.name, **levels(bench.dataset), "train_majority": largest}
+    epochs = recipe_for(config, bench.dataset).epochs
+    floor = {"dataset": bench.dataset.name, **levels(bench.dataset), "train_majority": largest, "epochs": epochs}
     for key, own in sweep.items():
         start = {**floor, **_named(by_label[key[0]], key)}
         cells += [_swept(start, lr, records) for lr, records in own.items()]
@@ -205,7 +206,7 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
         rows=cells,
         tables=tables(cells, config.optimizers, config.reference),
         sentences=sentences(cells, config.reference) + failures([*swept, *trained]),
-        answer=answer(cells),
+        answer=answer(cells, config.reference),
     )
 
 

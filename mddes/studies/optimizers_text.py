@@ -21,15 +21,18 @@ def tables(cells: Sequence[Cell], optimizers: Sequence[str], reference: str) -> 
         for way, words in CHOSEN_BY.items():
             chosen = [cell for cell in final if cell["selection"] == way]
             found[f"Clean test accuracy, learning rate {words}{named}"] = _grid(chosen, optimizers, accuracy_text)
-        chosen = [cell for cell in final if cell["selection"] == "poisoned"]
         found[f"Learning rates, poisoned / clean choice{named}"] = _rates(final, optimizers)
-        found[f"Pixel-follow rate (%){named}"] = _grid(chosen, optimizers, _followed)
-        found[f"Training loss reached (nats, on poisoned images){named}"] = _grid(chosen, optimizers, _loss)
         found[f"Against {reference}{named}"] = _comparisons(final)
-        if epochs := sorted({cell["epoch"] for cell in own if cell["kind"] == "epoch"}):
-            for epoch in epochs:
-                at = [c for c in own if c["kind"] == "epoch" and c["epoch"] == epoch and c["selection"] == "poisoned"]
-                found[f"Clean test accuracy after {epoch} epoch(s){named}"] = _grid(at, optimizers, accuracy_text)
+        for way, words in CHOSEN_BY.items():
+            chosen = [cell for cell in final if cell["selection"] == way]
+            found[f"Pixel-follow rate (%), {words}{named}"] = _grid(chosen, optimizers, _followed)
+            loss = f"Training loss reached (nats, on poisoned images), {words}{named}"
+            found[loss] = _grid(chosen, optimizers, _loss)
+            earlier = [cell for cell in own if cell["kind"] == "epoch" and cell["selection"] == way]
+            for epoch in sorted({cell["epoch"] for cell in earlier}):
+                at = [cell for cell in earlier if cell["epoch"] == epoch]
+                title = f"Clean test accuracy after {epoch} epoch(s), {words}{named}"
+                found[title] = _grid(at, optimizers, accuracy_text)
     return found
 
 
@@ -74,8 +77,8 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
     return said
 
 
-def answer(cells: Sequence[Cell]) -> list[str]:
-    """Return, in a sentence for each way to choose, the best and the worst optimizer under each poison."""
+def answer(cells: Sequence[Cell], reference: str) -> list[str]:
+    """Return, in a sentence for each way to choose, the highest, the lowest and what is told apart, by poison."""
     said = []
     final = [cell for cell in cells if cell["kind"] == "chosen" and cell["n"]]
     models = len({cell["model"] for cell in final})
@@ -88,12 +91,24 @@ def answer(cells: Sequence[Cell]) -> list[str]:
             if ranked:
                 name = f"{row} ({model})" if models > 1 else row
                 ends = " and ".join(f"{c['optimizer']} ({accuracy_text(c)})" for c in (ranked[-1], ranked[0]))
-                parts.append(f"{name}: {ends}")
+                parts.append(f"{name}: {ends}{_told_apart(own, reference)}")
         if parts:
             own = [cell for cell in final if cell["selection"] == way]
             start = f"{final[0]['dataset']}, rates {words}, highest and lowest clean test accuracy"
             said.append(f"{start} under {'; '.join(parts)} (n = {_counts(own)}, mean ± sd).")
     return said
+
+
+def _told_apart(cells: Sequence[Cell], reference: str) -> str:
+    tested = [cell for cell in cells if cell.get("vs_reference_p_holm") is not None]
+    if not tested:
+        return ""
+    apart = [
+        f"{cell['optimizer']} ({100 * cell['vs_reference_difference']:+.1f})"
+        for cell in tested
+        if cell["vs_reference_p_holm"] < SIGNIFICANT
+    ]
+    return f", told apart from {reference}: {', '.join(apart) or 'none'}"
 
 
 def accuracy_text(cell: Cell) -> str:
