@@ -389,6 +389,10 @@ def test_a_damaged_record_is_refused(finished: Findings, tmp_path: Path) -> None
         ({"pair": ("sgd", "adam", "sam")}, "a pair is two optimizers, not 3"),
         ({"pair": ("sgd", "luck")}, "unknown optimizer 'luck'"),
         ({"pair": ("sgd", "sgd")}, "both solutions would be the same: sgd at 0.05"),
+        (
+            {"pair": ("own_code:sgd", "asam")},
+            "own_code:sgd has no default learning rate: give both solutions theirs (--lrs)",
+        ),
         ({"lrs": (0.1,)}, "lrs are two learning rates, not 1"),
         ({"lrs": (0.1, 0.0)}, "lrs must be above 0, not 0.0"),
         ({"points": 1}, "points must be at least 2, not 1"),

@@ -232,6 +232,7 @@ def test_sweeps_are_multiples_of_each_default_or_the_same_rates_for_all(tmp_path
         ({"optimizers": ("sgd", "adm")}, r"unknown optimizer 'adm' \(did you mean 'adam'"),
         ({"optimizers": ("sgd", "sam")}, "reference 'adam' is none of the optimizers: sgd, sam"),
         ({"optimizers": ("adam", "adam")}, "optimizers name one twice"),
+        ({"optimizers": ("adam", "sgd"), "rho": 0.1}, "rho 0.1 is for the sam family, and none of adam, sgd is of it"),
         ({"optimizers": ()}, "optimizers: name at least one"),
         ({"optimizers": ("adam", "own_code:sgd")}, "own_code:sgd has no default learning rate"),
         ({"factors": (0.0,)}, "factors must be above 0, not 0"),

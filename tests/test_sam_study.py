@@ -215,6 +215,10 @@ def test_rows_are_those_of_the_records(finished: Findings) -> None:
         assert (row["shifted_accuracy_0.75_mean"], row["shifted_accuracy_0.75_std"]) == (shifted.mean, shifted.std)
         gap = np.mean([r["train_accuracy"] - r["test_accuracy"] for r in mine])
         assert row["generalization_gap_mean"] == pytest.approx(gap)
+        (table,) = (rows for title, rows in finished.tables.items() if "under distribution shift" in title)
+        (line,) = (line for line in table if (line["problem"], line["method"]) == _key(row))
+        gap = np.mean([r["train_accuracy"] - r["shifted_accuracy"][1] for r in mine])
+        assert float(line["gap at 0.75"]) == pytest.approx(100 * gap, abs=0.0051)
     cost = {row["method"]: row["passes_per_step"] for row in own}
     assert cost == dict(zip(map(named, SamConfig().methods), (1, 2, 3, 6, 6), strict=True))
     assert all(row["seconds_over_momentum"] == 1 for row in own if row["method"] == "momentum")

@@ -32,6 +32,7 @@ from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
 from mddes.studies.statistics import compare_pairs, holm, summarise
 from mddes.tasks import Record, Task
 from mddes.training import Recipe
+from mddes.user_code import is_own
 
 TASK = "mddes.measures.solutions:between"
 REACH = 1.0  # of slices and surfaces, in filter norms
@@ -92,6 +93,9 @@ class InterpolationConfig(InterpolatedPair, PoisonedNetworks):
             raise InputError(f"a pair is two optimizers, not {len(self.pair)}: {', '.join(self.pair)}")
         if self.lrs and len(self.lrs) != 2:
             raise InputError(f"lrs are two learning rates, not {len(self.lrs)}")
+        for name in self.pair:
+            if is_own(name) and not self.lrs:
+                raise InputError(f"{name} has no default learning rate: give both solutions theirs (--lrs)")
         first, second = (Recipe(optimizer=name, lr=lr) for name, lr in zip(self.pair, self._lrs(), strict=True))
         if first == second:
             raise InputError(f"both solutions would be the same: {first.optimizer} at {first.lr:g}")

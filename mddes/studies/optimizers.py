@@ -83,6 +83,10 @@ class OptimizersConfig(SweptOptimizers, PoisonedNetworks):
                 raise InputError(f"{name} has no default learning rate: name those of the sweep (--rates)")
         if len(self.optimizers) > 1 and self.reference not in self.optimizers:
             raise InputError(f"reference {self.reference!r} is none of the optimizers: {', '.join(self.optimizers)}")
+        if self.rho is not None and not any(passes(name) > 1 for name in self.optimizers):
+            raise InputError(
+                f"rho {self.rho:g} is for the sam family, and none of {', '.join(self.optimizers)} is of it"
+            )
         if self.epochs is not None and self.checkpoints and max(self.checkpoints) > self.epochs:
             raise InputError(f"a checkpoint lies after the last epoch: {max(self.checkpoints)} > {self.epochs}")
 

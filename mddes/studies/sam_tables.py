@@ -87,16 +87,15 @@ def _spread(row: Row) -> dict[str, str]:
 
 
 def _shift(row: Row, severities: Sequence[float]) -> dict[str, str]:
+    """Return the line of a method; a gap is training accuracy less accuracy under the shift, in points."""
     cells = {"none": _percent(row["test_accuracy_mean"], row["test_accuracy_std"])}
+    gaps = {"gap without shift": _percent(row["generalization_gap_mean"])}
+    train = row["train_accuracy_mean"]
     for t in severities:
-        cells[f"{t:g}"] = _percent(row[f"{shifted(t)}_mean"], row[f"{shifted(t)}_std"])
-    return {
-        "problem": row["problem"],
-        "method": row["method"],
-        **cells,
-        "train": _percent(row["train_accuracy_mean"]),
-        "gap without shift": _percent(row["generalization_gap_mean"]),
-    }
+        mean = row[f"{shifted(t)}_mean"]
+        cells[f"{t:g}"] = _percent(mean, row[f"{shifted(t)}_std"])
+        gaps[f"gap at {t:g}"] = _percent(None if None in (train, mean) else train - mean)
+    return {"problem": row["problem"], "method": row["method"], **cells, "train": _percent(train), **gaps}
 
 
 def _cost(row: Row) -> dict[str, str]:
