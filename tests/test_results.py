@@ -1,5 +1,5 @@
 """Every accuracy in the packed results stands in docs/reproduce.md, in a line of a table, or a paragraph,
-that names its poison.
+that names its poison; so do the measures of solutions and the runs of the study of SAM.
 
 Spreads go with it; differences, p and follow rates are not looked at.
 """
@@ -73,3 +73,75 @@ def test_every_archive_is_named_and_its_accuracies_are_in_the_text(archive: Path
         return
     missing = [found for found in published(content) if not is_there(*found, content["study"])]
     assert not missing
+
+
+MEASURES = {  # columns of the page's tables of solutions
+    "test accuracy": ("test_accuracy", 100),
+    "training loss": ("train_loss", 1),
+    "test loss": ("test_loss", 1),
+    "top eigenvalue": ("hessian_top_eigenvalue", 1),
+    "trace": ("hessian_trace", 1),
+    "average sharpness": ("average_sharpness", 1),
+    "adaptive": ("adaptive_average_sharpness", 1),
+    "along the line": ("line_curvature", 1),
+}
+METHODS = {
+    "momentum": "SGD with momentum",
+    "sam": "SAM",
+    "mp-sam-random/3": "random, k = 3",
+    "mp-sam-mixed/5": "mixed, k = 5",
+    "mp-sam-adaptive/5": "adaptive, k = 5",
+}
+
+
+def lines() -> Iterator[list[tuple[str, str]]]:
+    """Yield the rows of the page's tables: pairs of a column's name and what stands in it."""
+    for part in re.split(r"\n\n+", TEXT):
+        cells = [
+            [cell.strip() for cell in line.strip("| ").split(" | ")] for line in part.splitlines() if line[:1] == "|"
+        ]
+        for line in cells[2:]:
+            yield [*zip(cells[0], line, strict=False)]
+
+
+def fits(cell: str, mean: float, std: float) -> bool:
+    """Return whether "a ± b" is mean and spread, rounded to the places that are written."""
+    written = cell.strip("*").split(" ± ")
+    return len(written) == 2 and all(
+        abs(float(text) - value) <= 0.501 * 10 ** -len(text.partition(".")[2])
+        for text, value in zip(written, (mean, std), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["interpolation-mnist", "interpolation-mnist-matched", "interpolation-fashion-mnist"])
+def test_every_measure_of_a_solution_is_in_a_line_of_a_table(name: str) -> None:
+    content = results(ROOT / "benchmarks" / "results" / f"{name}.tar.gz")
+    assert content
+    written = [found for line in lines() if "top eigenvalue" in (found := dict(line)) and "solution" in found]
+    ends = [row for row in content["rows"] if row["kind"] == "end"]
+    assert ends
+    for row in ends:
+        told = [
+            line
+            for line in written
+            if line["solution"].lower().startswith(row["optimizer"])
+            and all(
+                fits(line[column], times * row[f"{field}_mean"], times * row[f"{field}_std"])
+                for column, (field, times) in MEASURES.items()
+                if column in line
+            )
+        ]
+        assert len(told) == 1, (row["row"], row["end"])
+
+
+def test_every_run_of_the_study_of_sam_is_in_its_tables() -> None:
+    content = results(ROOT / "benchmarks" / "results" / "sam-synthetic-digits.tar.gz")
+    assert content
+    cells = {f"{line[0][1]}: {cell}" for line in lines() for _, cell in line}
+    for row in (row for row in content["rows"] if row["kind"] == "method"):
+        name, shift = METHODS[row["method"]], [f"shifted_accuracy_{t}" for t in (0.25, 0.5, 0.75)]
+        wanted = ["test_accuracy", *(shift if name in ("SGD with momentum", "SAM", "adaptive, k = 5") else [])]
+        texts = [f"{100 * row[f'{field}_mean']:.2f} ± {100 * row[f'{field}_std']:.2f}" for field in wanted]
+        if row["problem"] == "synthetic":
+            texts += [f"{100 * row['first_run']:.2f}", f"{100 * row['five_mean']:.2f} ± {100 * row['five_std']:.2f}"]
+        assert [text for text in texts if f"{name}: {text}" not in cells] == []
