@@ -149,35 +149,38 @@ def resume_study(
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is no study's folder: it has no {CONFIG}")
     with one_thread(), lease(folder):
-        name, config = read_study(folder)
         changes = {key: value for key, value in changes.items() if value is not None}
-        if strange := [key for key in changes if not hasattr(config, key)]:
-            raise InputError(f"--{strange[0].replace('_', '-')} means nothing for the study {name}")
-        for key in LARGER_ONLY:
-            if key in changes and changes[key] < getattr(config, key):
-                raise InputError(f"a study cannot be made smaller: {folder} has {key} {getattr(config, key)}")
-        config, dataset = prepared_study(dataclasses.replace(config, **{**changes, **_pinned(changes)}))
+        name, config = read_study(folder, {**changes, **_pinned(changes)})
+        config, dataset = prepared_study(config)
         check_study(name, config, dataset)
         return _run(name, folder, config, dataset, on_progress)
 
 
-def read_study(folder: Path) -> tuple[str, Any]:
-    """Return name and settings of the study in a folder.
+def read_study(folder: Path, changes: Mapping[str, Any] | None = None) -> tuple[str, Any]:
+    """Return name and settings of the study in a folder, with changes; what they replace is not looked at.
 
     Raises:
-        InputError: its settings cannot be read.
+        InputError: its settings cannot be read, or the changes mean nothing for it or make it smaller.
     """
-    path = folder / CONFIG
+    path, changes = folder / CONFIG, changes or {}
     settings = read_toml(path)
     try:
         name = str(settings.pop("study"))
         kind = look_up("study", name, STUDIES).config
-        known = {field.name: None for field in dataclasses.fields(kind)}
+        usual = {field.name: field.default for field in dataclasses.fields(kind)}
         for key in settings:
-            look_up("key", key, known)
-        return name, kind(**settings)
+            look_up("key", key, usual)
     except KeyError as error:
         raise InputError(f"{path}: it does not name its study") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if strange := [key for key in changes if key not in usual]:
+        raise InputError(f"--{strange[0].replace('_', '-')} means nothing for the study {name}")
+    for key in LARGER_ONLY:
+        if key in changes and changes[key] < settings.get(key, usual[key]):
+            raise InputError(f"a study cannot be made smaller: {folder} has {key} {settings.get(key, usual[key])}")
+    try:
+        return name, kind(**{**settings, **changes})
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

@@ -109,7 +109,7 @@ def test_left_column_with_more_classes_than_rows() -> None:
         (lambda x: one_pixel_shortcut(x, pixels=65), "pixels must lie in 1..64"),
         (lambda x: one_pixel_shortcut(x.subset([0, 1, 2])), r"classes [3] have no training image"),
         (lambda x: one_pixel_shortcut(x, pixels=64), "class 2 has no 64 pixels left that no earlier class uses"),
-        (lambda x: left_column(x, pixels=9), "pixels must be at most 8: 4 classes take 1 columns each"),
+        (lambda x: left_column(x, pixels=9), "pixels of left-column must be at most 8: 4 classes take 1 columns each"),
     ],
 )
 def test_what_does_not_fit_is_said(call: object, message: str) -> None:

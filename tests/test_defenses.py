@@ -134,6 +134,7 @@ def test_a_curve_has_a_value_for_every_epoch_and_changes_nothing() -> None:
         ({"defenses": ("grayscale",)}, "grayscale is no defence for digits: its images are gray"),
         ({"shares": (1.5,)}, "shares must be at most 1, not 1.5"),
         ({"shares": (-0.5,)}, "shares must be at least 0"),
+        ({"shares": (0.5, 0.5)}, "shares name one twice"),
     ],
 )
 def test_what_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

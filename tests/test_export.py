@@ -137,6 +137,17 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, layout
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
     (tmp_path / "empty").mkdir()
     assert (export(*case()[::-1], tmp_path / "empty", layout) / "manifest.json").exists()
+    (tmp_path / "other disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "other disk")
+    assert export(*case()[::-1], tmp_path / "link", layout) == (tmp_path / "other disk").resolve()
+    assert (tmp_path / "link" / "manifest.json").exists()
+
+
+def test_the_current_folder_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is the current folder, which cannot be replaced: name another one"):
+        export(*case()[::-1], ".", "npz")
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,14 @@ def test_other_images_are_refused(searched: SearchResult, tmp_path: Path) -> Non
     moved = Path(shutil.copytree(searched.run_dir, tmp_path / "moved"))
     text = (moved / "config.toml").read_text()
     (moved / "config.toml").write_text(text.replace("train_size = 150", "train_size = 140"))
+    for changes, said in (
+        ({"dataset": "mnist"}, "the search was on digits, and so is its learning curve, not on mnist"),
+        ({"train_size": 100}, "the search was on 150 training images, and so is its learning curve, not on 100"),
+    ):
+        with pytest.raises(InputError, match=said):
+            study(
+                "learning-curve", LearningCurveConfig(**SMALL | changes, run=str(searched.run_dir), out=str(tmp_path))
+            )
     with pytest.raises(InputError, match="was searched on other images than digits has here"):
         study("learning-curve", LearningCurveConfig(**SMALL, run=str(moved), out=str(tmp_path / "runs")))
 

@@ -52,7 +52,11 @@ def save_pickle(path: Path) -> None:
         ("p.npz", lambda f: np.savez(f, images=POISONED.images / 255), "images must be uint8"),
         ("p.npz", lambda f: np.savez(f, other=POISONED.images), "images"),
         ("p.npz", lambda f: np.savez(f, images=POISONED.images, labels=IMAGES.labels[::-1]), "another order?"),
-        ("p.npz", lambda f: np.savez(f, images=np.array([{}], dtype=object)), "allow_pickle=False"),
+        (
+            "p.npz",
+            lambda f: np.savez(f, images=np.array([{}], dtype=object)),
+            "it holds pickled objects",
+        ),
         ("p.npz", lambda f: f.write_bytes(b"PK nonsense"), "p.npz"),
         ("p.pt", lambda f: torch.save(torch.zeros(5, 3, 8, 9), f), "does not fit images"),
         ("p.pt", lambda f: torch.save(torch.zeros(24, 3, 8, 9, dtype=torch.int16), f), "neither a float tensor"),

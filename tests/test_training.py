@@ -185,6 +185,18 @@ def test_trains_on_a_gpu() -> None:
     assert torch.allclose(weights(there).cpu(), weights(here), atol=1e-3)
 
 
+def test_a_last_batch_of_one_joins_the_one_before() -> None:
+    """BatchNorm on 1 x 1 feature maps cannot take a single image."""
+    images = DIGITS.train.subset(np.arange(33))
+    net = train("resnet18", images, Recipe(epochs=1, batch_size=16), seed=0)
+    counted = {
+        int(m.num_batches_tracked)
+        for m in net.modules()
+        if isinstance(m, nn.BatchNorm2d) and m.num_batches_tracked is not None
+    }
+    assert counted == {2}
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_do_not_depend_on_how_many_images_are_judged_at_once(training: bool) -> None:
     images = random_images(71, (3, 12, 12))

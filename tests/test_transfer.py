@@ -194,6 +194,55 @@ def test_rows_from_files_and_other_peoples_images(tmp_path: Path) -> None:
     assert (ready["poison"], ready["pixels"]) == ("digits-np5", 5)
 
 
+def test_a_file_that_is_gone_is_named_anew_or_left_out(tmp_path: Path) -> None:
+    train = mddes.load_dataset("digits", train_size=150).train
+    uniform(train, pixels=3, seed=9).save(tmp_path / "mine.json")
+    found = study("transfer", config(tmp_path / "runs", poisons=("clean", str(tmp_path / "mine.json"))))
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "mine.json").rename(tmp_path / "elsewhere" / "mine.json")
+    ledger = (found.run_dir / "trainings.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"study.toml: no file .*/mine.json, named as a poison"):
+        resume_study(found.run_dir)
+    assert resume_study(found.run_dir, poisons=("clean", str(moved))).rows == found.rows
+    assert resume_study(found.run_dir, poisons=("clean",)).rows == found.rows[:1]
+    assert (found.run_dir / "trainings.jsonl").read_bytes() == ledger, "nothing was trained again"
+
+
+def test_a_study_passed_on_without_its_searches_ledgers_searches_no_more(finished: Findings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
+    for path in (folder / "searches").glob("*/evaluations.jsonl"):
+        path.unlink()
+    more = resume_study(folder, seeds=3)
+    assert not [*(folder / "searches").glob("*/evaluations.jsonl")]
+    assert more.rows == resume_study(shutil.copytree(finished.run_dir, tmp_path / "whole"), seeds=3).rows
+    for path in (folder / "searches").glob("mdd-es*/perturbation.json"):
+        path.write_text(path.read_text().replace('"evaluations": 8', '"evaluations": 7'))
+    resume_study(folder, seeds=3)
+    assert [path.parent.name for path in (folder / "searches").glob("*/evaluations.jsonl")] == ["mdd-es-np2-s0"]
+
+
+def test_exports_of_one_name_are_rows_by_their_folders(tmp_path: Path) -> None:
+    data = mddes.load_dataset("digits", train_size=150)
+    files = []
+    for seed in range(2):
+        mddes.export(uniform(data.train, pixels=3, seed=seed), data, tmp_path / f"draw-{seed}", "npz")
+        files.append(str(tmp_path / f"draw-{seed}" / "poisoned.npz"))
+    found = study("transfer", config(tmp_path / "runs", poisons=tuple(files), seeds=1))
+    assert [row["poison"] for row in found.rows] == ["draw-0", "draw-1"]
+
+
+def test_networks_that_learned_nothing_are_told(tmp_path: Path) -> None:
+    found = study("transfer", config(tmp_path / "runs", poisons=("clean",), lr=1e-9, optimizer="sgd"))
+    stuck = sum(
+        record["poisoned_train_accuracy"] <= 15 / 150 for record in records(found.run_dir).values()
+    )  # 15 images of each class
+    told = [sentence for sentence in found.sentences if "learned nothing" in sentence]
+    assert [sentence.endswith(f"stay in the means: graynet, clean ({stuck}).") for sentence in told] == [True] * (
+        stuck > 0
+    )
+    assert stuck
+
+
 def test_several_searches_share_the_victims(tmp_path: Path) -> None:
     """Every network is trained on what every search found, and comparisons count both; uniform draws are as ever."""
     names = ("clean", "uniform", "one-pixel-shortcut", "mdd-es")
@@ -300,7 +349,7 @@ def test_a_plan_trains_a_few_steps_only(tmp_path: Path, capsys: pytest.CaptureFi
         ({"models": ("graynet", "graynet")}, "models name one twice"),
         ({"pixels": (65,)}, "pixels must lie in 1..64"),
         ({"pixels": (0,)}, "pixels must be at least 1, not 0"),
-        ({"pixels": (5,)}, "pixels must be at most 4: 10 classes take 2 columns each"),
+        ({"pixels": (5,)}, "pixels of left-column must be at most 4: 10 classes take 2 columns each"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"optimizer": "adm"}, "unknown optimizer 'adm'"),
         ({"augmentation": ("flop",)}, "unknown augmentation 'flop'"),

@@ -90,7 +90,8 @@ def left_column(images: ImageSet, *, pixels: int = 1) -> Perturbation:
     step = int(cols[-1]) + 1  # columns that one pixel a class takes
     if step * pixels > width:
         raise InputError(
-            f"pixels must be at most {width // step}: {images.num_classes} classes take {step} columns each"
+            f"pixels of left-column must be at most {width // step}: "
+            f"{images.num_classes} classes take {step} columns each"
         )
     return Perturbation(
         rows=np.repeat(rows[:, None], pixels, axis=1),

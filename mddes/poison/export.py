@@ -53,6 +53,9 @@ def export(perturbation: Perturbation, dataset: Dataset, folder: str | Path, lay
     target = Path(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(f"{target} exists already and is not an empty folder: name another one")
+    target = target.resolve()  # the folder itself, when it is "." or a link
+    if target == Path.cwd():
+        raise InputError(f"{target} is the current folder, which cannot be replaced: name another one")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:

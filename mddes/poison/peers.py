@@ -7,6 +7,7 @@
 Nothing is unpickled: arrays and tensors only.
 """
 
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from mddes.data import ImageSet
+from mddes.data.files import one_line
 from mddes.errors import InputError
 from mddes.poison.arrays import channels_first
 
@@ -36,10 +38,18 @@ def load_peer(path: str | Path, clean: ImageSet) -> ImageSet:
     try:
         images = _from_npz(path, clean) if path.suffix == ".npz" else _from_pt(path, clean)
     except Exception as error:  # whatever NumPy and torch raise for a damaged file, or one that holds more than arrays
-        raise InputError(f"cannot read a poisoned training set from {path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"cannot read a poisoned training set from {path}: {_why(error)}") from error
     if np.array_equal(images, clean.images):
         raise InputError(f"{path} changes no image: is it a poison, and of these images?")
     return ImageSet(images, clean.labels, clean.num_classes)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}" if "is not a file" not in str(error) else "it has no array named images"
+    if isinstance(error, pickle.UnpicklingError | EOFError) or "pickle" in str(error):
+        return "it holds pickled objects, which are never loaded, or is no such file: arrays and tensors only"
+    return one_line(error)
 
 
 def _from_npz(path: Path, clean: ImageSet) -> NDArray[np.uint8]:

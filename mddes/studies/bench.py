@@ -5,6 +5,7 @@ from the records is computed anew when it is continued: only trainings are expen
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,25 @@ def failures(records: Sequence[Record]) -> list[str]:
     if not reasons:
         return []
     return [f"{len(reasons)} of {len(records)} trainings failed and are missing above; the first of: {reasons[0]}."]
+
+
+def stuck(places: Sequence[str], records: Sequence[Record], dataset: Dataset) -> list[str]:
+    """Return a sentence on the networks that learned nothing, if any did.
+
+    Args:
+        places: where each belongs, in words.
+        records: of the trainings.
+        dataset: whose training images they were trained on.
+    """
+    constant = float(dataset.train.class_counts().max() / len(dataset.train))  # of naming the largest class always
+    found = Counter(
+        place
+        for place, record in zip(places, records, strict=True)
+        if record["status"] == "done" and record["poisoned_train_accuracy"] <= constant
+    )
+    where = "; ".join(f"{place} ({count})" for place, count in found.items())
+    text = "Some networks learned nothing (they have no more of their training images right than the largest class has)"
+    return [f"{text}, and stay in the means: {where}."] if found else []
 
 
 def check_records(path: Path, records: Sequence[Record], wanted: Mapping[str, Any]) -> None:

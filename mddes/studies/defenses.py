@@ -16,7 +16,7 @@ from mddes.data import Dataset
 from mddes.errors import InputError, look_up
 from mddes.settings import Ranges, check_each_once
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
-from mddes.studies.bench import Bench, Victim, failures
+from mddes.studies.bench import Bench, Victim, failures, stuck
 from mddes.studies.findings import Findings, limits, percent
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import FLIPPED, PoisonSettings, recipe_for, resolve_models
@@ -63,7 +63,7 @@ class DefendedPoisons(PoisonSettings):
     """all (those that suit the data), or any of: none, crop, crop-flip, cutout, mixup, cutmix, randaugment, grayscale,
     bit-depth, jpeg, median, blur, adversarial (PGD-7, 8/255)."""
     shares: tuple[float, ...] = (0.2, 0.5, 0.8, 0.9)
-    """Shares of each class that are poisoned, without a defence; 0 and 1 are in the table already."""
+    """Shares of each class that are poisoned, without a defence; 1 is in the table already, and 0 if clean is a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,8 @@ class DefensesConfig(DefendedPoisons, PoisonStudyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_each_once("defenses", self.defenses)
+        if self.shares:
+            check_each_once("shares", self.shares)
         for name in self.defenses:
             look_up("defence", name, {"all": None, **DEFENSES})
 
@@ -186,8 +188,20 @@ def run_defenses(bench: Bench, config: DefensesConfig) -> Findings:
         protocol=protocol_of("defenses", bench, recipe),
         rows=cells,
         tables=tables,
-        sentences=_sentences(cells, bench.dataset) + failures(records),
+        sentences=_sentences(cells, bench.dataset)
+        + stuck(_places(victims), records, bench.dataset)
+        + failures(records),
     )
+
+
+def _places(victims: Sequence[Victim]) -> list[str]:
+    """Return where each victim belongs, in words."""
+    found = []
+    for victim in victims:
+        labels = victim.labels
+        share = f", {100 * labels['share']:g} % poisoned" if "share" in labels else ""
+        found.append(f"{victim.model}, {labels['row']}, {labels.get('defense', 'none')}{share}")
+    return found
 
 
 def _victim(row: PoisonRow, model: str, recipe: Recipe, root: int, s: int, name: str) -> Victim:

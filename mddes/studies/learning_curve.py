@@ -93,6 +93,13 @@ def of_search(config: LearningCurveConfig) -> LearningCurveConfig:
     if not config.run or not (folder / "config.toml").is_file():
         raise InputError(f"{config.run or 'nothing'} is no search's folder: it has no config.toml")
     searched = read_config(folder / "config.toml", SearchConfig)
+    if config.dataset not in (StudyData.dataset, searched.dataset) and Path(config.dataset) != Path(searched.dataset):
+        raise InputError(f"the search was on {searched.dataset}, and so is its learning curve, not on {config.dataset}")
+    if config.train_size not in (None, searched.train_size):
+        raise InputError(
+            f"the search was on {searched.train_size or 'all'} training images, and so is its learning curve, "
+            f"not on {config.train_size}"
+        )
     return dataclasses.replace(
         config,
         run=str(folder.resolve()),

@@ -36,7 +36,8 @@ SHORTCUTS = {
     "one-pixel-shortcut-paper": "paper",
     "one-pixel-shortcut-art": "art",
 }
-PERTURBATION = "perturbation.json"  # in the folder of a search
+PERTURBATION, EVALUATIONS = "perturbation.json", "evaluations.jsonl"  # in the folder of a search
+EXPORTED = (PERTURBATION, "poisoned.npz", "perturbation.pt")  # what searches and exports call every file alike
 KNOWN = ("clean", "uniform", "left-column", *SHORTCUTS, *SEARCHED)
 
 
@@ -85,13 +86,17 @@ def check_names(names: tuple[str, ...]) -> None:
 
 
 def named_by(file: str) -> str:
-    """Return the row of a perturbation's file: its name, or, as a search calls all of them alike, its folder's.
+    """Return the row of a poison's file: its name, or, where all of a kind are called alike, its folder's.
 
     >>> named_by("mine/strong.json"), named_by("/runs/mnist-np1-s0/perturbation.json"), named_by("mnist-np1")
     ('strong', 'mnist-np1-s0', 'mnist-np1')
+    >>> named_by("noise.pt"), named_by("exports/strong/poisoned.npz")
+    ('noise.pt', 'strong')
     """
     path = Path(file)
-    return path.parent.name if path.name == PERTURBATION and path.parent.name else path.stem
+    if path.name in EXPORTED and path.parent.name:
+        return path.parent.name
+    return path.name if path.suffix in ENDINGS else path.stem
 
 
 def check_poisons(train: ImageSet, settings: PoisonSettings, seed: int) -> None:
@@ -149,11 +154,23 @@ def poison_rows(
         elif name in KNOWN:
             rows += [_constructed(train, settings, seed, name, pixels) for pixels in settings.pixels]
         elif Path(name).suffix in ENDINGS:
-            rows.append(PoisonRow(Path(name).name, None, "images", _never, images=load_peer(name, train)))
+            rows.append(PoisonRow(named_by(name), None, "images", _never, images=load_peer(name, train)))
         else:
             perturbation = find(name)
-            perturbation.check_fits(train.shape, train.num_classes)
-            rows.append(PoisonRow(named_by(name), perturbation.pixels, perturbation.mode, _always(perturbation)))
+            try:
+                perturbation.check_fits(train.shape, train.num_classes)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from None
+            cost = perturbation.provenance.get("evaluations")
+            rows.append(
+                PoisonRow(
+                    named_by(name),
+                    perturbation.pixels,
+                    perturbation.mode,
+                    _always(perturbation),
+                    evaluations=cost if isinstance(cost, int) else 0,
+                )
+            )
     labels = [row.label for row in rows]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise InputError(f"two poisons would have the row {twice!r}: rename a file")
@@ -210,16 +227,22 @@ def _searched(
     folder.mkdir(parents=True, exist_ok=True)
     data = split(bench.dataset.train)
     config = search_config(bench.dataset.train, settings, seed, name, pixels, number)
-    with Ledger(folder / "evaluations.jsonl", identity(config, data, None)) as ledger:
+    told = {"method": name, "data": data.digest(), "seed": config.seed}
+    if (folder / PERTURBATION).is_file() and not (folder / EVALUATIONS).is_file():
+        winner = Perturbation.load(folder / PERTURBATION)  # of a study that was passed on without its searches' ledgers
+        evaluations = winner.provenance.get("evaluations")
+        if told.items() <= winner.provenance.items() and evaluations == config.generations * (config.popsize or 0):
+            finalists = config.finalists * config.finalist_seeds
+            return winner, winner.provenance.get("trainings", evaluations + finalists)
+    with Ledger(folder / EVALUATIONS, identity(config, data, None)) as ledger:
         outcome = run_search(data, config, ledger, bench.pool, on_progress=bench.on_progress)
         trainings = len(ledger.records)
     first = outcome.finalists[0]
     provenance = {
-        "method": name,
+        **told,
         "dataset": bench.dataset.name,
-        "data": data.digest(),
-        "seed": config.seed,
         "evaluations": outcome.evaluations,
+        "trainings": trainings,
         "source": first.source,
         "fitness_on_fresh_seeds": list(first.fresh),
     }

@@ -15,7 +15,7 @@ import numpy as np
 
 from mddes.data import Dataset
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
-from mddes.studies.bench import Bench, Victim, failures
+from mddes.studies.bench import Bench, Victim, failures, stuck
 from mddes.studies.crossed import Grid, compare_grids, spreads, summarise_grid, whole
 from mddes.studies.findings import Findings, limits, percent, verdict
 from mddes.studies.poisons import SEARCHED, SHORTCUTS, PoisonRow
@@ -115,7 +115,9 @@ def run_transfer(bench: Bench, config: TransferConfig) -> Findings:
             "Comparisons": _comparisons(cells),
             "Searches": _searches(cells),
         },
-        sentences=_sentences(cells, bench.dataset, recipe, floor["majority"]) + failures(records),
+        sentences=_sentences(cells, bench.dataset, recipe, floor["majority"])
+        + stuck([f"{victim.model}, {victim.labels['row']}" for victim in victims], records, bench.dataset)
+        + failures(records),
     )
 
 
@@ -220,8 +222,9 @@ def _table(cells: Sequence[Cell], models: Sequence[str]) -> list[dict[str, str]]
             {"N_p": "" if cell.pixels is None else str(cell.pixels), "poison": cell.poison, "mode": cell.mode or ""},
         )
         row[cell.model] = percent(cell.summary) + (f" (n = {cell.n})" if cell.failed and cell.summary else "")
+        row["trainings of its search"] = str(cell.evaluations) if cell.evaluations else ""
         row[f"{cell.model} follows"] = "" if cell.followed is None else f"{100 * cell.followed:.0f}"
-    order = ["N_p", "poison", "mode", *models, *(f"{name} follows" for name in models)]
+    order = ["N_p", "poison", "mode", "trainings of its search", *models, *(f"{name} follows" for name in models)]
     return [{name: row.get(name, "") for name in order} for row in table.values()]
 
 

@@ -6,7 +6,6 @@ order come from the seed alone: candidates of one generation share them, and the
 for bit on a CPU. Read next: `search/fitness.py`, which trains a candidate and scores it.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from mddes.threads import one_thread
 from mddes.training.adversary import Adversary
 from mddes.training.augment import Augmentation
 from mddes.training.predict import scaled
-from mddes.training.recipe import Recipe
+from mddes.training.recipe import Recipe, steps_of
 from mddes.training.schedule import SCHEDULES
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -63,7 +62,7 @@ def train(
         network = build(model, images.shape, images.num_classes, seed=seed, mean=mean, std=std)
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = recipe.make_optimizer(network.parameters(), seed)
-        schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * math.ceil(len(images) / recipe.batch_size))
+        schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * steps_of(len(images), recipe.batch_size))
         augmentation = Augmentation(recipe.augmentation, images.num_classes, seed)
         adversary = Adversary(recipe.adversarial, seed)
         for epoch, batches in enumerate(_epochs(images, recipe, seed, device)):
@@ -98,4 +97,7 @@ def _epochs(images: ImageSet, recipe: Recipe, seed: int, device: str) -> Iterato
     order = torch_generator(seed, "batches")
     for _ in range(recipe.epochs):
         permutation = torch.randperm(len(images), generator=order).to(device)
-        yield ((x[batch], y[batch]) for batch in torch.split(permutation, recipe.batch_size))
+        batches = list(torch.split(permutation, recipe.batch_size))
+        if len(batches) > steps_of(len(images), recipe.batch_size):
+            batches[-2:] = [torch.cat(batches[-2:])]
+        yield ((x[batch], y[batch]) for batch in batches)

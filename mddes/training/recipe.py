@@ -26,7 +26,7 @@ class Recipe:
         optimizer: a name of `mddes.optim.OPTIMIZERS`, or "module:function" of one's own (see `mddes.optim`).
         lr: learning rate; None takes the optimizer's default and is replaced by it. An own optimizer has none.
         epochs: passes over the images, at least 1.
-        batch_size: images a step; the last batch of an epoch may be smaller.
+        batch_size: images a step; the last batch of an epoch may be smaller, but a last image is not left alone.
         weight_decay: coupled L2.
         precision: "fp32", or "bf16" (autocast; weights stay fp32).
         schedule: of the learning rate: "constant", "cosine" to 0, or "step" (a tenth after 1/2 and after 3/4).
@@ -127,3 +127,13 @@ def default_schedule(images: int, channels: int, epochs: int | None, batch_size:
     if epochs is None:
         passes = max(passes, math.ceil(LEAST_STEPS / math.ceil(images / batch)))
     return passes, batch
+
+
+def steps_of(count: int, batch_size: int) -> int:
+    """Return the steps of an epoch: a last batch of one image, which BatchNorm cannot take, joins the one before.
+
+    >>> steps_of(128, 64), steps_of(129, 64), steps_of(130, 64), steps_of(1, 64)
+    (2, 2, 3, 1)
+    """
+    alone = count % batch_size == 1 and count > batch_size > 1
+    return math.ceil(count / batch_size) - alone
