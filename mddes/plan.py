@@ -15,7 +15,6 @@ from mddes.search.evaluation import evaluation_task
 from mddes.seeding import derive
 from mddes.tasks.task import execute
 from mddes.threads import one_thread
-from mddes.training.recipe import steps_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def plan(config: SearchConfig) -> Plan:
         search_trainings=generations * config.popsize * config.repeats,
         finalist_trainings=finalists,
         victim_trainings=victims,
-        steps=config.epochs * steps_of(len(data.train), config.batch_size),
+        steps=config.epochs * math.ceil(len(data.train) / config.batch_size),
         timed=(records[0]["seconds"], records[1]["seconds"]),
         workers=workers,
         megabytes=_peak_megabytes(),

@@ -1,6 +1,7 @@
 """What a study would cost, from a few timed steps of every kind of victim; nothing is written."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from mddes.studies.settings import recipe_for, resolve_models
 from mddes.study import STUDIES, check_study, prepared_study
 from mddes.threads import one_thread
 from mddes.training import Recipe, train
-from mddes.training.recipe import steps_of
 
 STEPS = 10
 
@@ -121,5 +121,5 @@ def _timed(model: str, images: ImageSet, recipe: Recipe, config: Any) -> float:
         started = time.perf_counter()
         train(model, few, short, device=device_of(config))
         took = time.perf_counter() - started
-    steps = steps_of(len(few), recipe.batch_size)
-    return took / steps * recipe.epochs * steps_of(len(images), recipe.batch_size)
+    steps = math.ceil(len(few) / recipe.batch_size)
+    return took / steps * recipe.epochs * math.ceil(len(images) / recipe.batch_size)

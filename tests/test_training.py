@@ -185,8 +185,8 @@ def test_trains_on_a_gpu() -> None:
     assert torch.allclose(weights(there).cpu(), weights(here), atol=1e-3)
 
 
-def test_a_last_batch_of_one_joins_the_one_before() -> None:
-    """BatchNorm on 1 x 1 feature maps cannot take a single image."""
+def test_a_last_batch_of_one_joins_the_one_before_if_there_is_batch_norm() -> None:
+    """BatchNorm on 1 x 1 feature maps cannot take a single image; networks without it train as they always did."""
     images = DIGITS.train.subset(np.arange(33))
     net = train("resnet18", images, Recipe(epochs=1, batch_size=16), seed=0)
     counted = {

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mddes.data import ImageSet
 from mddes.models import Builder, build
@@ -62,10 +63,11 @@ def train(
         network = build(model, images.shape, images.num_classes, seed=seed, mean=mean, std=std)
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = recipe.make_optimizer(network.parameters(), seed)
-        schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * steps_of(len(images), recipe.batch_size))
+        steps = steps_of(len(images), recipe.batch_size, join=any(isinstance(m, _BatchNorm) for m in network.modules()))
+        schedule = SCHEDULES[recipe.schedule](optimizer, recipe.epochs * steps)
         augmentation = Augmentation(recipe.augmentation, images.num_classes, seed)
         adversary = Adversary(recipe.adversarial, seed)
-        for epoch, batches in enumerate(_epochs(images, recipe, seed, device)):
+        for epoch, batches in enumerate(_epochs(images, recipe, steps, seed, device)):
             for x, y in batches:
                 pixels = scaled(augmentation.pixels(poison(x, y) if poison else x))
                 pixels, targets = augmentation.mix(adversary(network, pixels, y), y)
@@ -91,13 +93,13 @@ def _closure(
     return loss_and_gradients
 
 
-def _epochs(images: ImageSet, recipe: Recipe, seed: int, device: str) -> Iterator[Iterator[Batch]]:
+def _epochs(images: ImageSet, recipe: Recipe, steps: int, seed: int, device: str) -> Iterator[Iterator[Batch]]:
     """Yield the batches of every epoch, in a fresh order each time: uint8 images (B, C, H, W), labels (B,)."""
     x, y = torch.tensor(images.images).to(device), torch.tensor(images.labels).to(device)
     order = torch_generator(seed, "batches")
     for _ in range(recipe.epochs):
         permutation = torch.randperm(len(images), generator=order).to(device)
         batches = list(torch.split(permutation, recipe.batch_size))
-        if len(batches) > steps_of(len(images), recipe.batch_size):
+        if len(batches) > steps:
             batches[-2:] = [torch.cat(batches[-2:])]
         yield ((x[batch], y[batch]) for batch in batches)

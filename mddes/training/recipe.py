@@ -26,7 +26,8 @@ class Recipe:
         optimizer: a name of `mddes.optim.OPTIMIZERS`, or "module:function" of one's own (see `mddes.optim`).
         lr: learning rate; None takes the optimizer's default and is replaced by it. An own optimizer has none.
         epochs: passes over the images, at least 1.
-        batch_size: images a step; the last batch of an epoch may be smaller, but a last image is not left alone.
+        batch_size: images a step; the last batch of an epoch may be smaller. A last image alone, which BatchNorm may be
+            unable to take, joins the batch before it in a network that has BatchNorm, and in no other.
         weight_decay: coupled L2.
         precision: "fp32", or "bf16" (autocast; weights stay fp32).
         schedule: of the learning rate: "constant", "cosine" to 0, or "step" (a tenth after 1/2 and after 3/4).
@@ -129,11 +130,11 @@ def default_schedule(images: int, channels: int, epochs: int | None, batch_size:
     return passes, batch
 
 
-def steps_of(count: int, batch_size: int) -> int:
-    """Return the steps of an epoch: a last batch of one image, which BatchNorm cannot take, joins the one before.
+def steps_of(count: int, batch_size: int, *, join: bool) -> int:
+    """Return the steps of an epoch; with `join` a last batch of one image is none of its own.
 
-    >>> steps_of(128, 64), steps_of(129, 64), steps_of(130, 64), steps_of(1, 64)
-    (2, 2, 3, 1)
+    >>> [steps_of(count, 64, join=True) for count in (1, 128, 129, 130)], steps_of(129, 64, join=False)
+    ([1, 2, 2, 3], 3)
     """
     alone = count % batch_size == 1 and count > batch_size > 1
-    return math.ceil(count / batch_size) - alone
+    return math.ceil(count / batch_size) - (join and alone)
