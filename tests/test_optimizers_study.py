@@ -196,6 +196,11 @@ def test_tables_name_every_optimizer_and_mark_what_lies_at_an_end(finished: Find
     assert all(rate.endswith("*") for row in rates for rate in (row["sgd"], row["adam"]))
     figures = {path.name for path in (finished.run_dir / "figures").glob("*.png")}
     assert figures == {"optimizers-graynet.png", "rates-graynet.png", "epochs-graynet.png"}
+    page = write_report(finished.run_dir, format="md").read_text()
+    assert "*Figure: " in page
+    assert page.index("Bars: clean test accuracy") < page.index("over the epochs, under each poison"), (
+        "the answer's first"
+    )
     ways = ("chosen on poisoned held-out images", "chosen by an oracle on clean held-out images")
     for way, words in zip(("poisoned", "clean"), ways, strict=True):
         for title, field, times in (

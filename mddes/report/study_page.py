@@ -102,7 +102,7 @@ def _key_of(name: str, settings: Mapping[str, Any]) -> str:
     """Return how the name of the key picture begins: that which shows what the answer speaks of."""
     if name == "gradcam" and settings.get("poisons"):
         return f"gradcam-{file_name(named_by(str(settings['poisons'][-1])))}-"
-    return {"interpolation": "line-"}.get(name, "")  # of other studies the first by name
+    return {"interpolation": "line-", "optimizers": "optimizers-"}.get(name, "")  # of others the first by name
 
 
 def _figures(folder: Path, first: str) -> list[Picture]:
