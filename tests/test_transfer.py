@@ -192,6 +192,10 @@ def test_rows_from_files_and_other_peoples_images(tmp_path: Path) -> None:
     assert mine["accuracies"] == theirs["accuracies"], "the same images"
     assert theirs["pixel_follow_rate"] is None
     assert (ready["poison"], ready["pixels"]) == ("digits-np5", 5)
+    (told,) = (sentence for sentence in found.sentences if sentence.startswith("Not tested: "))
+    assert told.startswith(
+        "Not tested: mine (N_p = 3), theirs.npz, digits-np5 (N_p = 5); poisons are compared with uniform"
+    )
 
 
 def test_a_file_that_is_gone_is_named_anew_or_left_out(tmp_path: Path) -> None:

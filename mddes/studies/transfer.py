@@ -293,4 +293,14 @@ def _sentences(cells: Sequence[Cell], dataset: Dataset, recipe: Recipe, majority
             text += f"; {verdict(c.difference, c.p_holm)} {rival} ({100 * c.difference:+.1f} points, {corrected})"
         text += f" (n = {_counted(worst)}, mean ± sd; the largest class is {100 * majority:.1f} %)."
         sentences.append(text)
+    untested = dict.fromkeys(
+        cell.poison if cell.pixels is None else f"{cell.poison} (N_p = {cell.pixels})"
+        for cell in cells
+        if cell.summary and not cell.against and cell.poison not in ("clean", *RIVALS)
+    )
+    if untested:
+        sentences.append(
+            f"Not tested: {', '.join(untested)}; poisons are compared with {' and '.join(RIVALS[:2])} of the same N_p, "
+            "where these are rows (--pixels)."
+        )
     return sentences
