@@ -7,7 +7,6 @@
 Nothing is unpickled: arrays and tensors only.
 """
 
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -46,8 +45,8 @@ def load_peer(path: str | Path, clean: ImageSet) -> ImageSet:
 
 def _why(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f"it has no {error.args[0]}" if "is not a file" not in str(error) else "it has no array named images"
-    if isinstance(error, pickle.UnpicklingError | EOFError) or "pickle" in str(error):
+        return "it has no images" if "is not a file" in str(error) else f"it has no {error.args[0]}"
+    if type(error).__name__ == "UnpicklingError" or isinstance(error, EOFError) or "pickle" in str(error):
         return "it holds pickled objects, which are never loaded, or is no such file: arrays and tensors only"
     return one_line(error)
 
