@@ -143,6 +143,30 @@ def test_buffers_of_any_module_move_once_a_step(in_place: bool) -> None:
     assert same(ours, theirs)
 
 
+def test_a_buffer_that_layers_share_may_be_needed_for_the_gradient() -> None:
+    """As tables of positions are: the second layer must not disturb what the first has kept for its gradient."""
+    shared = torch.ones(6)
+
+    class Scale(nn.Module):
+        table: Tensor
+
+        def __init__(self, *, learns: bool) -> None:
+            super().__init__()
+            self.register_buffer("table", shared)
+            self.learns = learns
+
+        def forward(self, h: Tensor) -> Tensor:
+            if self.learns:
+                with torch.no_grad():
+                    self.table.mul_(0.5)
+            scaled: Tensor = h * self.table
+            return scaled
+
+    net = nn.Sequential(nn.Linear(4, 6), Scale(learns=True), Scale(learns=False), nn.Linear(6, 3))
+    around(net, rho=0.7, n_perturbations=3).step(closure_of(net))
+    assert shared.tolist() == [0.5] * 6, "once a step"
+
+
 def test_layers_that_do_not_learn_statistics_are_left_alone() -> None:
     net = Net().eval()
     before = net.statistics()

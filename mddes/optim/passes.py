@@ -84,20 +84,16 @@ def _before_each(use: Callable[[nn.Module], None]) -> Iterator[None]:
 
 @contextmanager
 def _buffers_from(start: Buffers) -> Iterator[None]:
-    """Have every module begin with the buffers of `start`, and put them back as they are now."""
+    """Begin with the buffers of `start`, and put those of every module that is used back as they are now."""
     now: Buffers = {}
-
-    def begin(module: nn.Module) -> None:
-        if module not in now:
-            _note(module, now)
-            _put(module, start.get(module, {}))
-
+    for module in start:
+        _note(module, now)
+    _put(start)
     try:
-        with _before_each(begin):
+        with _before_each(lambda module: _note(module, now)):
             yield
     finally:
-        for module, buffers in now.items():
-            _put(module, buffers)
+        _put(now)
 
 
 def _note(module: nn.Module, into: Buffers) -> None:
@@ -106,7 +102,8 @@ def _note(module: nn.Module, into: Buffers) -> None:
 
 
 @torch.no_grad()
-def _put(module: nn.Module, buffers: dict[str, tuple[Tensor, Tensor]]) -> None:
-    for name, (buffer, value) in buffers.items():
-        setattr(module, name, buffer)  # a layer may have put another in its place
-        buffer.copy_(value)
+def _put(buffers: Buffers) -> None:
+    for module, own in reversed(buffers.items()):  # of a buffer that modules share, what was noted first
+        for name, (buffer, value) in own.items():
+            setattr(module, name, buffer)  # a layer may have put another in its place
+            buffer.copy_(value)
