@@ -93,7 +93,7 @@ def of_search(config: LearningCurveConfig) -> LearningCurveConfig:
     if not config.run or not (folder / "config.toml").is_file():
         raise InputError(f"{config.run or 'nothing'} is no search's folder: it has no config.toml")
     searched = read_config(folder / "config.toml", SearchConfig)
-    if config.dataset not in (StudyData.dataset, searched.dataset) and Path(config.dataset) != Path(searched.dataset):
+    if config.dataset != StudyData.dataset and Path(config.dataset).name != Path(searched.dataset).name:  # it may move
         raise InputError(f"the search was on {searched.dataset}, and so is its learning curve, not on {config.dataset}")
     if config.train_size not in (None, searched.train_size):
         raise InputError(
