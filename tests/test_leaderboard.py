@@ -59,6 +59,16 @@ def test_several_searches_keep_the_interval_that_counts_them(tmp_path: Path) -> 
     assert "| 65.0 ± 12.9 | 11.0 to 99.0 | 4, of 2 searches |" in text
 
 
+def test_what_a_search_cost_stands_beside_its_rank(tmp_path: Path) -> None:
+    folder = results(tmp_path / "a", "aaa", [("mdd-es", 1, "graynet", [0.5, 0.6]), ("uniform", 1, "graynet", [0.7])])
+    content = json.loads((folder / "results.json").read_text())
+    content["rows"][0]["search_trainings"] = 308
+    (folder / "results.json").write_text(json.dumps(content))
+    text = as_text(ranked(read_results([folder])))
+    assert "| 2 | 308 | a |" in text
+    assert "| 1 |  | a |" in text, "none, and of results from before it was counted"
+
+
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results(tmp_path / "a", "aaa", [("b|d", 1, "graynet", [0.8, 0.9])])
     out = tmp_path / "board.md"

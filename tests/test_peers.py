@@ -39,6 +39,14 @@ def test_a_sample_wise_change_as_unlearnable_examples_saves_it(tmp_path: Path) -
     assert np.array_equal(load_peer(tmp_path / "p.pt", IMAGES).images, expected)
 
 
+def test_without_labels_the_order_is_seen_from_the_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", images=POISONED.images)
+    assert np.array_equal(load_peer(tmp_path / "p.npz", IMAGES).images, POISONED.images)
+    strong = np.random.default_rng(0).integers(0, 256, IMAGES.images.shape).astype(np.uint8)
+    np.savez(tmp_path / "q.npz", images=strong, labels=IMAGES.labels)
+    assert np.array_equal(load_peer(tmp_path / "q.npz", IMAGES).images, strong), "labels say that the order is right"
+
+
 def save_pickle(path: Path) -> None:
     with path.open("wb") as file:
         pickle.dump(Path("x"), file)
@@ -52,6 +60,7 @@ def save_pickle(path: Path) -> None:
         ("p.npz", lambda f: np.savez(f, images=POISONED.images / 255), "images must be uint8"),
         ("p.npz", lambda f: np.savez(f, other=POISONED.images), "images"),
         ("p.npz", lambda f: np.savez(f, images=POISONED.images, labels=IMAGES.labels[::-1]), "another order?"),
+        ("p.npz", lambda f: np.savez(f, images=POISONED.images[::-1]), "no nearer to the training images of their"),
         (
             "p.npz",
             lambda f: np.savez(f, images=np.array([{}], dtype=object)),

@@ -20,7 +20,8 @@ class BaselineCommand:
     """Write a perturbation that needs no search.
 
     uniform draws places and values; left-column (ADS) writes the class's number as the row of a bright pixel;
-    one-pixel-shortcut (OPS) takes the pixel that differs most, and most evenly, from the class's images.
+    one-pixel-shortcut (OPS) takes the pixel that differs most, and most evenly, from the class's images. The rival
+    that does search, random search, is `mddes search --algorithm random`.
 
     Example: mddes baseline one-pixel-shortcut --dataset mnist --pixels 1 --out ops.json
     """

@@ -1,6 +1,7 @@
 """Other people's poisoned training sets, sample by sample, as rows beside ours.
 
     .npz   images: uint8 (N, C, H, W), (N, H, W, C) or gray (N, H, W), in the data set's order; labels, if it has them
+           (without, images must lie nearer to the clean ones of their places than to their classes' others)
     .pt    a tensor: float (N, C, H, W) or class-wise (K, C, H, W), times 255 the change, as Unlearnable-Examples saves
            it; or a dictionary with delta int16 (N, C, H, W), as `mddes poison --format pt` writes it
 
@@ -21,6 +22,8 @@ from mddes.errors import InputError
 from mddes.poison.arrays import channels_first
 
 ENDINGS = (".npz", ".pt")
+PER_CLASS = 100  # images of a class whose order is looked at
+NEARER = 0.9  # of the distance to another image of the class, at most, from an image's own
 
 
 def load_peer(path: str | Path, clean: ImageSet) -> ImageSet:
@@ -54,12 +57,29 @@ def _why(error: Exception) -> str:
 def _from_npz(path: Path, clean: ImageSet) -> NDArray[np.uint8]:
     with np.load(path, allow_pickle=False) as arrays:
         images = channels_first(arrays["images"], clean.shape)
-        labels = arrays["labels"] if "labels" in arrays.files else clean.labels
+        labels = arrays["labels"] if "labels" in arrays.files else None
     if len(images) != len(clean):
         raise ValueError(f"it holds {len(images)} images, and the training set {len(clean)}")
-    if not np.array_equal(labels, clean.labels):
+    if labels is None and _in_another_order(images, clean):
+        raise ValueError(
+            "its images are no nearer to the training images of their places than to others: another order? "
+            "If the order is right, add labels"
+        )
+    if labels is not None and not np.array_equal(labels, clean.labels):
         raise ValueError("its labels are not those of the training set: another order?")
     return images
+
+
+def _in_another_order(images: NDArray[np.uint8], clean: ImageSet) -> bool:
+    """Return whether images are about as far from the clean ones of their places as from the next of their class."""
+    own, others = [], []
+    for k in range(clean.num_classes):
+        members = np.flatnonzero(clean.labels == k)[:PER_CLASS]
+        if len(members) > 1:
+            found = images[members].astype(np.int16)
+            own.append(np.abs(found - clean.images[members]).mean())
+            others.append(np.abs(found - clean.images[np.roll(members, 1)]).mean())
+    return bool(others) and float(np.mean(own)) > NEARER * float(np.mean(others))
 
 
 def _from_pt(path: Path, clean: ImageSet) -> NDArray[np.uint8]:

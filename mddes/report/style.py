@@ -40,9 +40,10 @@ def from_zero(ax: Axes) -> None:
     ax.set_ylim(0, top if 0 < top < np.inf else None)
 
 
-def slanted(ax: Axes, names: Sequence[Any], degrees: float = 40) -> None:
-    """Write names under places 0, 1, ... of the x axis."""
-    ax.set_xticks(range(len(names)), [typeset(name) for name in names], rotation=degrees, ha="right", fontsize=TICKS)
+def slanted(ax: Axes, names: Sequence[Any], degrees: float = 40, places: Sequence[float] | None = None) -> None:
+    """Write names under places of the x axis: 0, 1, ..., if none are given."""
+    at = range(len(names)) if places is None else places
+    ax.set_xticks(at, [typeset(name) for name in names], rotation=degrees, ha="right", fontsize=TICKS)
 
 
 def level(ax: Axes, row: Row) -> None:

@@ -1,6 +1,10 @@
-"""The figure of a study of transfer: clean test accuracy under every poison, with intervals."""
+"""The figure of a study of transfer: clean test accuracy under every poison, with intervals.
 
-from collections.abc import Sequence
+Bars of one N_p stand together, under its name, since that is what is compared; those without one (clean training, other
+people's images) come first.
+"""
+
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +14,7 @@ from mddes.report.style import (
     CLEAN_ACCURACY,
     GRAYS,
     HATCHES,
+    TICKS,
     TITLE,
     Row,
     counts,
@@ -22,17 +27,21 @@ from mddes.report.style import (
     unique,
     whose,
 )
+from mddes.studies.transfer import CONSTRUCTED
 
-TONES = {"clean": 0, "uniform": 1, "left-column": 1, "random-search": 2}
+TONES = {"clean": 0, **dict.fromkeys(CONSTRUCTED, 1), "random-search": 2}
+APART = 0.7  # between the bars of two N_p, in bars
+NAMES = 105.0  # where their names stand, in percent
+Place = tuple[str, int | None]  # a poison and its N_p
 
 
 def transfer_figures(rows: Rows) -> dict[str, Figure]:
     """Draw clean test accuracy under every poison: a panel for each network, bars with 95 % intervals."""
-    models, labels = unique(rows, "model"), _labels(rows)
-    figure = Figure(figsize=(_width(labels), 1.3 + 2.4 * len(models)), layout="constrained")
+    models, places = unique(rows, "model"), _places(rows)
+    figure = Figure(figsize=(_width(rows), 1.3 + 2.4 * len(models)), layout="constrained")
     panels = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
     for ax, model in zip(panels, models, strict=True):
-        bars(ax, [row for row in rows if row["model"] == model], labels)
+        bars(ax, [row for row in rows if row["model"] == model], places)
         ax.set_ylabel(f"{typeset(model)}\n{CLEAN_ACCURACY}")
     legend_below(figure, panels)
     told = f"mean, 95 % interval, each training (n = {counts(rows)} a bar)"
@@ -40,19 +49,32 @@ def transfer_figures(rows: Rows) -> dict[str, Figure]:
     return {"transfer.png": figure}
 
 
-def bars(ax: Axes, rows: Rows, labels: Sequence[str] = ()) -> str:
-    """Draw the rows of one network: a bar for each poison, in the places of `labels`, if they are given."""
-    labels = labels or _labels(rows)
+def bars(ax: Axes, rows: Rows, places: Mapping[Place, float] | None = None) -> str:
+    """Draw the rows of one network: a bar for each poison, in these places, if they are given."""
+    places = places or _places(rows)
     for row in rows:
-        _bar(ax, labels.index(_label(row)), row)
+        _bar(ax, places[_place(row)], row)
     level(ax, rows[0])
-    ax.set(ylabel=CLEAN_ACCURACY, ylim=(0, 100))
-    slanted(ax, labels)
+    ax.set(ylabel=CLEAN_ACCURACY, ylim=(0, 112), yticks=range(0, 101, 20))
+    slanted(ax, [poison for poison, _ in places], places=list(places.values()))
+    _name_pixels(ax, places)
+    ax.margins(x=0.02)
     ruled(ax, "y")
     return f"{whose(rows)}: mean, 95 % interval, each training (n = {counts(rows)} a bar)"
 
 
-def _bar(ax: Axes, x: int, row: Row) -> None:
+def _name_pixels(ax: Axes, places: Mapping[Place, float]) -> None:
+    """Write each N_p over the middle of its bars, and a line between the bars of two."""
+    for pixels in dict.fromkeys(pixels for _, pixels in places):
+        own = [x for (_, n), x in places.items() if n == pixels]
+        if own[0] > 0:
+            ax.axvline(own[0] - (1 + APART) / 2, color="0.7", linewidth=0.8)
+        if pixels is not None:
+            middle = (own[0] + own[-1]) / 2
+            ax.text(middle, NAMES, f"$N_p$ = {pixels}", ha="center", va="center", fontsize=TICKS)
+
+
+def _bar(ax: Axes, x: float, row: Row) -> None:
     if row["clean_test_accuracy_mean"] is None:
         return
     k = TONES.get(row["poison"], 3)
@@ -64,16 +86,23 @@ def _bar(ax: Axes, x: int, row: Row) -> None:
     singles(ax, x, [100 * accuracy for accuracy in row["accuracies"]])
 
 
-def _labels(rows: Rows) -> list[str]:
-    return list(dict.fromkeys(_label(row) for row in rows))
+def _place(row: Row) -> Place:
+    return str(row["poison"]), row["pixels"]
 
 
-def _label(row: Row) -> str:
-    return str(row["poison"]) if row["pixels"] is None else f"{row['poison']}, N_p = {row['pixels']}"
+def _places(rows: Rows) -> dict[Place, float]:
+    """Return where each bar stands: by N_p, and within it as in the rows."""
+    found: dict[Place, float] = {}
+    x, before = 0.0, None
+    for place in sorted(dict.fromkeys(map(_place, rows)), key=lambda place: place[1] or 0):
+        if found:
+            x += 1 if place[1] == before else 1 + APART
+        found[place], before = x, place[1]
+    return found
 
 
-def _width(labels: Sequence[str]) -> float:
-    return max(5.0, 1.5 + 0.42 * len(labels))
+def _width(rows: Rows) -> float:
+    return max(5.0, 1.9 + 0.36 * max(_places(rows).values()))
 
 
 PANELS = {
@@ -82,7 +111,7 @@ PANELS = {
         bars,
         list,
         {"model": "model"},
-        size=lambda rows: (_width(_labels(rows)), 3.7),
+        size=lambda rows: (_width(rows), 3.7),
         full=True,
     )
 }

@@ -230,6 +230,7 @@ def _cell(
         "dataset": dataset,
         "poison": row.name,
         "pixels": row.pixels,
+        "mode": row.mode,
         "row": label,
         "defense": defense,
         "share": share,

@@ -27,6 +27,7 @@ class Entry:
     poison: str
     pixels: int | None
     mode: str | None
+    search_trainings: int
     accuracies: tuple[float, ...]
     n: str
     summary: Summary
@@ -66,6 +67,7 @@ def _entries(path: Path) -> list[Entry]:
                 poison=str(row["poison"]),
                 pixels=row["pixels"],
                 mode=row["mode"],
+                search_trainings=int(row.get("search_trainings") or 0),
                 accuracies=tuple(float(accuracy) for accuracy in row["accuracies"]),
                 n=_count(row),
                 summary=_summary(row),
@@ -131,5 +133,6 @@ def _row(rank: int, entry: Entry) -> dict[str, str]:
         "accuracy": percent(s),
         "95 % interval": interval,
         "n": entry.n,
+        "trainings of its search": str(entry.search_trainings or ""),
         "study": entry.source,
     }
