@@ -1,7 +1,8 @@
 """Every accuracy in the packed results stands in docs/reproduce.md, in a line of a table, or a paragraph,
 that names its poison; so do the measures of solutions and the runs of the study of SAM.
 
-Spreads go with it; differences, p and follow rates are not looked at.
+Spreads go with it, and in tables of transfer the rate at which the pixel is followed; differences and p are not
+looked at.
 """
 
 import json
@@ -73,6 +74,31 @@ def test_every_archive_is_named_and_its_accuracies_are_in_the_text(archive: Path
         return
     missing = [found for found in published(content) if not is_there(*found, content["study"])]
     assert not missing
+
+
+FOLLOWED = (
+    "mnist",
+    "mnist-crop",
+    "mnist-resnet20",
+    "fashion-mnist",
+    "fashion-mnist-resnet20",
+    "svhn10k",
+    "svhn10k-crop",
+)
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_the_cell_after_an_accuracy_is_the_rate_at_which_the_pixel_is_followed(name: str) -> None:
+    content = results(ROOT / "benchmarks" / "results" / f"transfer-{name}.tar.gz")
+    assert content
+    rows = [row for row in content["rows"] if row["pixel_follow_rate"] is not None]
+    assert rows
+    for row, (poison, accuracy) in zip(rows, published({"rows": rows}), strict=True):
+        named = [line for line in TEXT.splitlines() if line[:1] == "|" and re.search(SAID.get(poison, poison), line)]
+        cell = re.compile(rf"\| \**{re.escape(accuracy)}\** \| (\d+) \|")
+        assert f"{100 * row['pixel_follow_rate']:.0f}" in [m[1] for line in named for m in cell.finditer(line)], row[
+            "poison"
+        ]
 
 
 MEASURES = {  # columns of the page's tables of solutions
