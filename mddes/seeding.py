@@ -1,10 +1,12 @@
-"""Randomness derived from (root seed, purpose, indices), never drawn from a global stream.
+"""Randomness derived from (root seed, purpose, indices); torch's global stream is put back wherever it must be used.
 
 A seed depends only on what it is for, so a task computes the same numbers in this process, on a Ray worker, in a
 fused population and after a resume. Example: the training seed of generation 3 is `derive(root, "train", 3)`.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -30,3 +32,23 @@ def numpy_generator(root: int, purpose: str, *indices: int) -> np.random.Generat
 def torch_generator(root: int, purpose: str, *indices: int) -> torch.Generator:
     """Return a CPU torch generator seeded by `derive(root, purpose, *indices)`."""
     return torch.Generator().manual_seed(derive(root, purpose, *indices))
+
+
+@contextmanager
+def global_draws(root: int, purpose: str, device: str = "cpu") -> Iterator[None]:
+    """Seed torch's global streams by `derive(root, purpose)` for a while, and put them back as they were.
+
+    For what draws from nowhere else: initial weights of layers, dropout.
+
+    >>> with global_draws(0, "weights"):
+    ...     first = torch.rand(2)
+    >>> with global_draws(0, "weights"):
+    ...     assert torch.equal(torch.rand(2), first)
+    """
+    where = torch.device(device)
+    gpus = [] if where.type != "cuda" else [torch.cuda.current_device() if where.index is None else where.index]
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(derive(root, purpose))
+        for gpu in gpus:
+            torch.cuda.default_generators[gpu].manual_seed(derive(root, purpose))
+        yield

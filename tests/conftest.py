@@ -11,6 +11,7 @@ from cases import tiny_config
 
 import mddes
 from mddes import SearchResult
+from mddes.threads import one_thread
 
 hypothesis.settings.register_profile("mddes", deadline=None)  # a test's speed depends on who shares the machine
 hypothesis.settings.load_profile("mddes")
@@ -36,6 +37,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: set MDDES_DATA to a folder with MNIST/raw (looked in {folder.name})")
     return folder
+
+
+@pytest.fixture
+def as_tasks_run() -> Iterator[None]:
+    """Compute on one thread, as tasks do: two threads add in another order."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

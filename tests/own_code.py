@@ -28,6 +28,29 @@ class Small(nn.Module):
         return logits
 
 
+class Dropping(Small):
+    """Drops a fifth of its hidden units."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape, num_classes)
+        self.layers.insert(3, nn.Dropout(0.2))
+
+
+class Attending(nn.Module):
+    """Rows of an image attend to each other; then BatchNorm of vectors."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        channels, _, width = image_shape
+        self.into, self.norm, self.out = nn.Linear(channels * width, 24), nn.BatchNorm1d(8), nn.Linear(8, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.into(x.permute(0, 2, 1, 3).flatten(2)).chunk(3, -1)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value).mean(1)
+        logits: torch.Tensor = self.out(self.norm(seen))
+        return logits
+
+
 def _fault(folder: Path, step: int) -> None:
     """In the 40th step of a training take the next fault of the folder (a file each), if one is left."""
     if step != 40:

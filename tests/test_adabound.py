@@ -178,6 +178,13 @@ def test_sparse_gradients() -> None:
         AdaBound(net.parameters()).step()
 
 
+def test_complex_weights() -> None:
+    weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    weight.grad = torch.ones_like(weight)
+    with pytest.raises(InputError, match="AdaBound bounds step sizes of real weights only, these are complex"):
+        AdaBound([weight]).step()
+
+
 def test_states_that_are_not_of_these_parameters() -> None:
     def stepped(kind: Callable[..., torch.optim.Optimizer], *sizes: int) -> dict[str, Any]:
         params = [nn.Parameter(torch.zeros(size)) for size in sizes]
@@ -190,10 +197,21 @@ def test_states_that_are_not_of_these_parameters() -> None:
     cases: list[tuple[Any, str]] = [
         ({}, "this is no state of an optimizer: it has no param_groups and no state"),
         (None, "this is no state of an optimizer: it has no param_groups and no state"),
-        (stepped(AdaBound, 2, 4), "the state is one of a tensor [4], here [3]"),
+        (stepped(AdaBound, 2, 4), "the state is one of a tensor [4], here [3] (exp_avg)"),
         (stepped(AdaBound, 2), "the state is one of groups of [1] tensors, here [2]"),
         (stepped(torch.optim.Adam, 2, 3), "this is no state of AdaBound: its groups have no base_lr"),
         (stepped(torch.optim.SGD, 2, 3), "this is no state of AdaBound: its groups have no base_lr"),
+    ]
+    torn, other = stepped(AdaBound, 2, 3), stepped(AdaBound, 2, 3)
+    del torn["state"][0]["exp_avg"]
+    other["state"][1]["exp_avg_sq"] = torch.zeros(7)
+    cases += [
+        (torn, "the state of a tensor [2] lacks exp_avg"),
+        (other, "the state is one of a tensor [7], here [3] (exp_avg_sq)"),
+        (
+            {"param_groups": 3, "state": {}},
+            "this is no state of an optimizer: its param_groups or its state are not what torch saves",
+        ),
     ]
     for state, text in cases:
         optimizer = AdaBound([nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))])

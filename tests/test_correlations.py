@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_interpolation import config
+from test_interpolation_study import config
 from test_statistics import pair_by_pair
 from test_transfer import records
 

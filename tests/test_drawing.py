@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import test_defenses
 import test_gradcam
-import test_interpolation
+import test_interpolation_study
 import test_optimizers_study
 import test_sam_study
 import test_transfer
@@ -40,7 +40,9 @@ TESTED: dict[str, Callable[[Path], Any]] = {
     "defenses": lambda out: test_defenses.config(out, defenses=("cutout",)),
     "optimizers": lambda out: test_optimizers_study.config(out, optimizers=("sgd", "adam")),
     "gradcam": lambda out: test_gradcam.config(out, poisons=("uniform",), singles=(3,), test_size=60, places=5),
-    "interpolation": lambda out: test_interpolation.config(out, models=("graynet",), line_size=30, measure_size=10),
+    "interpolation": lambda out: test_interpolation_study.config(
+        out, models=("graynet",), line_size=30, measure_size=10
+    ),
     "sam": lambda out: test_sam_study.config(out, seeds=2, epochs=1, problems=("synthetic",)),
 }
 

@@ -167,6 +167,59 @@ def test_a_buffer_that_layers_share_may_be_needed_for_the_gradient() -> None:
     assert shared.tolist() == [0.5] * 6, "once a step"
 
 
+class Inside(nn.Module):
+    """Runs its layers without calling them as modules, which is all that is seen of a scripted network either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("how", ["forward", "compile", "script"])
+@pytest.mark.filterwarnings("ignore:Using .torch.compile.module", "ignore:.*torch.jit", "ignore::DeprecationWarning")
+def test_statistics_of_layers_that_run_unseen_move_once_a_step_too(how: str, warm: bool) -> None:
+    """`compile`: cold, the perturbed step is what compiles it; warm, its code was made where nothing looked on."""
+    net = Inside() if how == "forward" else Inside().layers
+    ran: Any = net
+    if how == "compile":
+        ran = torch.compile(net, backend="aot_eager")
+    elif how == "script":
+        ran = torch.jit.script(net)
+    plain = copy.deepcopy(net)
+    if warm:
+        start = copy.deepcopy(net.state_dict())
+        ran(batch()[0])
+        net.load_state_dict(start)
+    optimizer = around(net, rho=0.5, n_perturbations=2)
+
+    def closure_at(step: int) -> Any:
+        def closure() -> Tensor:
+            x, y = batch(step)
+            loss = F.cross_entropy(ran(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        return closure
+
+    reference = around(plain, rho=0.5, n_perturbations=2)
+    for step in range(3):
+        optimizer.step(closure_at(step))
+        reference.step(closure_of(plain, step))
+    ours, theirs = net.state_dict(), plain.state_dict()
+    assert len(ours) == 9
+    (tracked,) = (value for name, value in ours.items() if name.endswith("num_batches_tracked"))
+    assert tracked == 3
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value)
+
+
 def test_layers_that_do_not_learn_statistics_are_left_alone() -> None:
     net = Net().eval()
     before = net.statistics()

@@ -302,9 +302,33 @@ def test_closures_that_do_not_do_their_part() -> None:
 
         text = line(lambda own=closure: optimizer.step(own))  # type: ignore[misc]
         assert text == f"the closure must return the loss, a tensor, not {type(returned).__name__}"
+    several = line(lambda: optimizer.step(lambda: net(torch.zeros(16, 4)).sum(1)))
+    assert several == "the closure must return the loss, one number, not a tensor [16]"
     forgot = line(lambda: optimizer.step(lambda: net(torch.zeros(16, 4)).sum()))
     assert forgot == "the closure left no gradients: it must call loss.backward()"
     assert all(map(torch.equal, net.weights(), before))
+
+
+@pytest.mark.parametrize("elementwise", [False, True])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_without_a_gradient(dtype: torch.dtype, strategy: str, elementwise: bool) -> None:
+    """In half precision the 1e-12 beside a norm of 0 is 0 itself."""
+    weight = nn.Parameter(torch.ones(3, 2, dtype=dtype))
+    sam = MultiPerturbationSAM(
+        [weight], torch.optim.SGD([weight], lr=0.1), 0.3, 3, strategy, elementwise=elementwise, sigma=0.0
+    )
+    seen: list[Tensor] = []
+
+    def closure() -> Tensor:
+        seen.append(weight.detach().clone())
+        loss = (weight * 0).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    sam.step(closure)
+    assert all(place.isfinite().all() for place in seen)
+    assert torch.equal(weight, torch.ones(3, 2, dtype=dtype))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -333,6 +357,10 @@ def test_states_that_are_not_of_these_parameters() -> None:
     spoilt = [state_of(2, 3) for _ in range(3)]
     spoilt[0]["sam"]["rho"], spoilt[1]["sam"]["strategy"], spoilt[2]["param_groups"][0]["rho"] = -1, "zzz", math.nan
     other_stream["sam"]["generator"] = other_stream["sam"]["generator"][:16]  # as long as a GPU's
+    without_groups, no_stream, no_shapes, momentum = (state_of(2, 3) for _ in range(4))
+    del without_groups["param_groups"]
+    no_stream["sam"]["generator"], no_shapes["sam"]["shapes"] = None, 3
+    momentum["state"] = {0: {"momentum_buffer": torch.zeros(5)}}
     cases = [
         (state_of(2, 4), "the state is one of other parameters: a tensor of shape [4], here [3]"),
         (state_of(2), "the state is one of other parameters: groups of [1] tensors, here [2]"),
@@ -341,7 +369,15 @@ def test_states_that_are_not_of_these_parameters() -> None:
         (spoilt[1], "unknown strategy 'zzz'; known: gradient, random, mixed"),
         (spoilt[2], "rho must be finite, 0 or more, not nan"),
         (None, "this is no state of MultiPerturbationSAM: it does not say how weights were perturbed"),
-        (other_stream, "the state's random stream is one of another device than cpu"),
+        (other_stream, "the state's random stream is not one of this device, cpu"),
+        (
+            {**state_of(2, 3), "sam": 3},
+            "this is no state of MultiPerturbationSAM: it does not say how weights were perturbed",
+        ),
+        (without_groups, "this is no state of an optimizer: it has no param_groups and no state"),
+        (no_stream, "the state's random stream is not one of this device, cpu"),
+        (no_shapes, "the state is one of other parameters: it does not say of which shapes"),
+        (momentum, "the state is one of a tensor [5], here [2] (momentum_buffer)"),
         (
             torch.optim.SGD(params, lr=0.7).state_dict(),
             "this is no state of MultiPerturbationSAM: it does not say how weights were perturbed",

@@ -79,6 +79,25 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit() -> None:
     assert not torch.equal(first, weights(train("graynet", images, recipe, seed=2)))
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "mp-sam-mixed"])
+def test_dropout_is_of_the_seed_and_of_nothing_else(optimizer: str) -> None:
+    images = random_images(60, (1, 8, 8), 3)
+    recipe = Recipe(optimizer=optimizer, epochs=2, batch_size=16)
+    found = []
+    for here, seed in ((1, 5), (2, 5), (1, 6)):
+        torch.manual_seed(here)
+        before = torch.get_rng_state()
+        network = train("own_code:Dropping", images, recipe, seed=seed)
+        assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers go on as if nothing had been"
+        found.append(weights(network))
+    kept = train("own_code:Small", images, recipe, seed=5)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], torch.cat([p.detach().flatten() for p in kept.parameters()])), (
+        "nothing dropped out"
+    )
+
+
 def test_threads_are_one_inside_and_restored_after() -> None:
     seen = []
 

@@ -9,7 +9,7 @@ slice is not sharpness: how steep the loss is along one line says nothing of oth
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +73,8 @@ def has_batch_norm(network: nn.Module) -> bool:
 def recalibrate(network: nn.Module, pixels: Iterable[torch.Tensor]) -> None:
     """Replace the running statistics of BatchNorm by averages over these batches, each batch weighing the same.
 
-    As `torch.optim.swa_utils.update_bn`, but everything else (dropout) stays in evaluation mode. Mode and momenta are
-    as they were afterwards.
+    As `torch.optim.swa_utils.update_bn`, but everything else (dropout) stays in evaluation mode. A last image alone,
+    which BatchNorm may be unable to take, joins the batch before it. Mode and momenta are as they were afterwards.
     """
     modes = {module: module.training for module in network.modules()}
     momenta = {norm: norm.momentum for norm in _norms(network)}
@@ -84,12 +84,23 @@ def recalibrate(network: nn.Module, pixels: Iterable[torch.Tensor]) -> None:
         norm.momentum = None
         norm.train()
     with torch.no_grad():
-        for x in pixels:
+        for x in _none_alone(pixels):
             network(x)
     for norm, momentum in momenta.items():
         norm.momentum = momentum
     for module, mode in modes.items():
         module.training = mode
+
+
+def _none_alone(pixels: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    held: torch.Tensor | None = None
+    for x in pixels:
+        if held is not None and len(x) > 1:
+            yield held
+            held = None
+        held = x if held is None else torch.cat([held, x])
+    if held is not None:
+        yield held
 
 
 def _norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

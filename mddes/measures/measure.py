@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mddes.data import ImageSet
 from mddes.threads import one_thread
@@ -92,7 +91,7 @@ class Measure:
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return Estimate(math.nan, reason="the network has no trainable parameters")
         frozen = copy.deepcopy(model).eval()
-        with one_thread(), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
+        with one_thread():
             found = self.function(frozen, images, seed=seed, **{name: given[name] for name in self.needs}, **settings)
         if not math.isfinite(found.value) and found.reason is None:
             return dataclasses.replace(found, value=math.nan, reason="the loss, or a derivative, is not finite")

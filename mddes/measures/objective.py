@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mddes.data import ImageSet
 from mddes.training.predict import scaled
@@ -55,7 +56,7 @@ class Objective:
         """Return Hv at the weights: (size,) float64, of a vector (size,)."""
         pieces = unflat(vector, self.parameters)
         total = self._zeros()
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # other kernels of attention have no second derivative
             for part in self.parts():
                 slopes = self._gradients(part, self.parameters, create_graph=True)
                 along = torch.stack([(g * v).sum() for g, v in zip(slopes, pieces, strict=True)]).sum()

@@ -10,7 +10,7 @@ exponential moving average of the gradient, at the rate f.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mddes.errors import InputError
 from mddes.optim.checks import above_zero, at_least_zero
+from mddes.optim.states import check_state
 
 
 class AdaBound(torch.optim.Optimizer):
@@ -67,18 +68,12 @@ class AdaBound(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict` of parameters of the same shapes."""
-        if not (isinstance(state_dict, Mapping) and {"param_groups", "state"} <= state_dict.keys()):
-            raise InputError("this is no state of an optimizer: it has no param_groups and no state")
-        groups, states = state_dict["param_groups"], state_dict["state"]
-        if any("base_lr" not in group for group in groups):
+        check_state(state_dict, self.param_groups)
+        if any("base_lr" not in group for group in state_dict["param_groups"]):
             raise InputError("this is no state of AdaBound: its groups have no base_lr")
-        theirs, ours = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
-        if theirs != ours:
-            raise InputError(f"the state is one of groups of {theirs} tensors, here {ours}")
-        numbers = [i for group in groups for i in group["params"]]
-        for i, p in zip(numbers, (p for group in self.param_groups for p in group["params"]), strict=True):
-            if i in states and states[i]["exp_avg"].shape != p.shape:
-                raise InputError(f"the state is one of a tensor {[*states[i]['exp_avg'].shape]}, here {[*p.shape]}")
+        amsbound = any(group.get("amsbound") for group in state_dict["param_groups"])
+        own = ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsbound else ()))
+        check_state(state_dict, self.param_groups, needs=own)
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
@@ -99,6 +94,8 @@ class AdaBound(torch.optim.Optimizer):
         assert g is not None
         if g.is_sparse:
             raise InputError("AdaBound takes no sparse gradients: embeddings need sparse=False")
+        if p.is_complex():
+            raise InputError("AdaBound bounds step sizes of real weights only, these are complex")
         state = self.state[p]
         if not state:
             state["step"] = 0

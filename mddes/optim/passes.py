@@ -1,8 +1,9 @@
 """Several passes of one closure, in step with the world as if there were one.
 
 All see the same random numbers of torch (dropout) and begin with the same buffers of modules (running statistics of
-normalisation layers, vectors of spectral norms), which are left as the first pass left them. Read next: `sam.py`, which
-moves the weights between the passes.
+normalisation layers, vectors of spectral norms), which are left as the first pass left them. The buffers are noted as a
+module is called, with those of all modules in it: of a compiled or scripted network only the whole is seen to run. Read
+next: `sam.py`, which moves the weights between the passes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +50,8 @@ class Passes:
                     loss = self.closure()
         if not torch.is_tensor(loss):
             raise InputError(f"the closure must return the loss, a tensor, not {type(loss).__name__}")
+        if loss.numel() != 1:
+            raise InputError(f"the closure must return the loss, one number, not a tensor {[*loss.shape]}")
         # copies: a closure may write the gradients of every pass into the same place
         gradients = [None if p.grad is None else p.grad.detach().clone() for p in self.params]
         if all(g is None for g in gradients):
@@ -75,7 +78,8 @@ class Passes:
 @contextmanager
 def _before_each(use: Callable[[nn.Module], None]) -> Iterator[None]:
     """Call `use` with every module before it runs forward."""
-    hook = register_module_forward_pre_hook(lambda module, _inputs: use(module))
+    unseen = torch.compiler.disable(lambda module, _inputs: use(module))  # type: ignore[no-untyped-call]
+    hook = register_module_forward_pre_hook(unseen)
     try:
         yield
     finally:
@@ -97,8 +101,9 @@ def _buffers_from(start: Buffers) -> Iterator[None]:
 
 
 def _note(module: nn.Module, into: Buffers) -> None:
-    if module not in into:
-        into[module] = {name: (b, b.clone()) for name, b in module.named_buffers(recurse=False)}
+    for part in module.modules():
+        if part not in into:
+            into[part] = {name: (b, b.clone()) for name, b in part.named_buffers(recurse=False)}
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from torch import Tensor
 from mddes.errors import InputError, look_up
 from mddes.optim.checks import at_least_zero, count, truth
 from mddes.optim.passes import Closure, Maybe, Passes
+from mddes.optim.states import check_state, stream_of
 from mddes.seeding import derive
 
 STRATEGIES: dict[str, Callable[[int], int]] = {  # how many of k perturbations go along the gradient
@@ -35,6 +36,7 @@ STRATEGIES: dict[str, Callable[[int], int]] = {  # how many of k perturbations g
     "mixed": lambda k: (k + 1) // 2,
 }
 TINY = 1e-12  # added to norms, as in all published code: no gradient, no perturbation
+HALVES = (torch.float16, torch.bfloat16)
 SETTINGS: dict[str, Callable[[str, Any], Any]] = {  # with what makes sure of each
     "rho": at_least_zero,
     "n_perturbations": count,
@@ -51,7 +53,8 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
     """Minimise the loss around the weights rather than at them.
 
     A step needs a closure that computes loss and gradients and returns the loss, as torch's optimizers take it; it is
-    called for every pass: k + 1 times (k for `random` without `adaptive`). All passes see the same random numbers of
+    called for every pass: k + 1 times (k for `random` without `adaptive`). Gradients that lie there before the step are
+    dropped: a large batch in parts is summed up inside the closure. All passes see the same random numbers of
     torch (dropout); the buffers of every module (running statistics) are left as after the first pass, which is the
     clean one where there is one; perturbations come from a random stream of their own. The weights are restored from a
     copy, also when the closure raises.
@@ -243,22 +246,23 @@ class MultiPerturbationSAM(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict` of the same parameters: all settings and the random stream are those of it."""
-        own = dict(state_dict.get("sam", {})) if isinstance(state_dict, Mapping) else {}
+        said = state_dict.get("sam") if isinstance(state_dict, Mapping) else None
+        own = dict(said) if isinstance(said, Mapping) else {}
         if {*SETTINGS, "base", "shapes", "generator"} - own.keys():
             raise InputError("this is no state of MultiPerturbationSAM: it does not say how weights were perturbed")
         if own["base"] != (base := type(self.base_optimizer).__name__):
             raise InputError(f"the state is one around {own['base']}, here it is {base}")
         if own["shapes"] != (shapes := self._shapes()):
             raise InputError(f"the state is one of other parameters: {_first_apart(own['shapes'], shapes)}")
-        if own["generator"].shape != self.generator.get_state().shape:
-            raise InputError(f"the state's random stream is one of another device than {self.generator.device}")
+        generator = stream_of(own["generator"], self.generator.device)
+        check_state(state_dict, self.base_optimizer.param_groups)
         settings = _checked({name: own[name] for name in SETTINGS})
         for group in state_dict["param_groups"]:
             _checked(group)
         self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != "sam"})
         for name, value in settings.items():
             setattr(self, name, value)
-        self.generator.set_state(own["generator"].cpu())
+        self.generator = generator
         self._follow_base()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -312,8 +316,12 @@ def _towards(mean: Tensor | None, g: Tensor | None, share: float) -> Tensor | No
 
 
 def _norm(parts: Sequence[Tensor | None]) -> Tensor:
-    """Return the Euclidean norm of all parts together; 0 of nothing."""
-    norms = [torch.linalg.vector_norm(part) for part in parts if part is not None]
+    """Return the Euclidean norm of all parts together; 0 of nothing. In half precision `TINY` would be 0."""
+    norms = [
+        torch.linalg.vector_norm(part, dtype=torch.float32 if part.dtype in HALVES else None)
+        for part in parts
+        if part is not None
+    ]
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
@@ -349,7 +357,9 @@ def _flat(params: Iterable[Any], base: torch.optim.Optimizer) -> list[Tensor]:
     return flat
 
 
-def _first_apart(theirs: Sequence[Sequence[Any]], ours: Sequence[Sequence[Any]]) -> str:
+def _first_apart(theirs: Any, ours: Sequence[Sequence[Any]]) -> str:
+    if not (isinstance(theirs, list) and all(isinstance(group, list) for group in theirs)):
+        return "it does not say of which shapes"
     if [len(group) for group in theirs] != [len(group) for group in ours]:
         return f"groups of {[len(group) for group in theirs]} tensors, here {[len(group) for group in ours]}"
     pairs = [(a, b) for x, y in zip(theirs, ours, strict=True) for a, b in zip(x, y, strict=True)]

@@ -1,9 +1,9 @@
 """Train one network on images in memory: the reference that every faster way must equal.
 
 The images stay uint8 on the device. A step gathers one batch, poisons it by label before anything else (so poisoned
-per batch equals poisoned once), augments it, scales it to [0, 1] and takes an optimizer step. Initial weights and batch
-order come from the seed alone: candidates of one generation share them, and the same seed gives the same weights, bit
-for bit on a CPU. Read next: `search/fitness.py`, which trains a candidate and scores it.
+per batch equals poisoned once), augments it, scales it to [0, 1] and takes an optimizer step. Initial weights, batch
+order and dropout come from the seed alone: candidates of one generation share them, and the same seed gives the same
+weights, bit for bit on a CPU. Read next: `search/fitness.py`, which trains a candidate and scores it.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from mddes.data import ImageSet
 from mddes.models import Builder, build
 from mddes.poison import Perturbation
 from mddes.poison.batch import BatchPoison
-from mddes.seeding import torch_generator
+from mddes.seeding import global_draws, torch_generator
 from mddes.threads import one_thread
 from mddes.training.adversary import Adversary
 from mddes.training.augment import Augmentation
@@ -45,7 +45,7 @@ def train(
         model: a name of `mddes.models.MODELS`, a builder (image_shape, num_classes) -> nn.Module, or its "module:name".
         images: the training set; its own (poisoned) channel statistics become the first layer's normalisation.
         recipe: optimizer, epochs, batch size, precision; default `Recipe()`.
-        seed: of initial weights and batch order.
+        seed: of initial weights, batch order, and dropout if the network has any.
         perturbation: poison every batch by label with this.
         device: "cpu" or "cuda".
         after_epoch: called with the network, in training mode, and the number of epochs it has been trained for.
@@ -59,7 +59,7 @@ def train(
     recipe = recipe or Recipe()
     poison = BatchPoison(perturbation, device) if perturbation else None
     mean, std = (perturbation.apply(images) if perturbation else images).channel_statistics()
-    with one_thread():
+    with one_thread(), global_draws(seed, "network", device):  # dropout draws from the global streams
         network = build(model, images.shape, images.num_classes, seed=seed, mean=mean, std=std)
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = recipe.make_optimizer(network.parameters(), seed)

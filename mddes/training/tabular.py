@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mddes.optim import make
-from mddes.seeding import derive, numpy_generator, torch_generator
+from mddes.seeding import derive, global_draws, numpy_generator, torch_generator
 from mddes.threads import one_thread
 from mddes.training.recipe import Recipe
 
@@ -176,8 +176,7 @@ def shift(x: Features, severity: float, seed: int) -> Features:
 
 def perceptron(sizes: Sequence[int], seed: int) -> nn.Sequential:
     """Return a network of linear layers with ReLU between them, its initial weights a pure function of the seed."""
-    with torch.random.fork_rng(devices=[]):  # layers initialise themselves from the global generator
-        torch.default_generator.manual_seed(derive(seed, "weights"))
+    with global_draws(seed, "weights"):  # layers initialise themselves from the global generator
         layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
