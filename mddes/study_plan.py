@@ -67,7 +67,9 @@ class StudyPlan:
                 f"{'searches':{width}}  {self.searches}, with {self.search_trainings} trainings of about {each}"
             )
         end = f"on {self.workers} worker(s), after they have started"
-        lines.append(f"{'time':{width}}  {about} {spoken(self.seconds)} {end}")
+        more = self.more * sum(self.seconds_a_victim.values()) / self.workers
+        upto = f", to {spoken(self.seconds + more)} with all that the sweeps may add," if more else ""
+        lines.append(f"{'time':{width}}  {about} {spoken(self.seconds)}{upto} {end}")
         return "\n".join(lines) + "\n"
 
 

@@ -136,6 +136,11 @@ def test_rows_say_what_the_records_say(finished: Findings) -> None:
     for i, end in enumerate(("sgd", "adam")):
         (row,) = [row for row in rows if row["kind"] == "end" and row["end"] == end]
         assert row["hessian_trace_mean"] == pytest.approx(np.mean([r["hessian_trace"][i] for r in own]))
+        errors = [r["average_sharpness_error"][i] for r in own]
+        assert row["average_sharpness_error_mean"] == pytest.approx(np.mean(errors))
+        assert "hessian_top_eigenvalue_error_mean" not in row, "nothing is drawn for it that is averaged"
+        shown = finished.tables[next(iter(finished.tables))][i]["average sharpness"]
+        assert shown.endswith(f" (MC {np.mean(errors):.2g})")
         assert row["test_loss_std"] == pytest.approx(np.std([r["test_loss"][i] for r in own], ddof=1))
         (slice_row,) = [r for r in rows if (r["kind"], r.get("end"), r.get("t")) == ("slice", end, -1.0)]
         assert slice_row["loss_mean"] == pytest.approx(np.mean([r["slices"][i][0] for r in own]))
@@ -232,6 +237,8 @@ def test_a_damaged_record_is_refused(finished: Findings, tmp_path: Path) -> None
         ({"lrs": (0.1,)}, "lrs are two learning rates, not 1"),
         ({"lrs": (0.1, 0.0)}, "lrs must be above 0, not 0.0"),
         ({"points": 1}, "points must be at least 2, not 1"),
+        ({"slices": 1}, "slices must be 0 (none) or at least 2, not 1"),
+        ({"surface": 1}, "surface must be 0 (none) or at least 2, not 1"),
         ({"low": 1.5}, "low must be below high, not 1.5 and 1.5"),
         ({"low": 0.6, "high": 0.5}, "low must be below high, not 0.6 and 0.5"),
         ({"probes": 0}, "probes must be at least 1, not 0"),

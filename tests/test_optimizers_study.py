@@ -1,6 +1,7 @@
 """The study of optimizers: what is swept, chosen and compared, how it is continued, and what it refuses."""
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,7 @@ def test_sweeps_are_multiples_of_each_default_or_the_same_rates_for_all(tmp_path
     ("changes", "said"),
     [
         ({"optimizers": ("sgd", "adm")}, r"unknown optimizer 'adm' \(did you mean 'adam'"),
+        ({"optimizers": ("sgd",), "reference": "adm"}, r"unknown reference 'adm' \(did you mean 'adam'"),
         ({"optimizers": ("sgd", "sam")}, "reference 'adam' is none of the optimizers: sgd, sam"),
         ({"optimizers": ("adam", "adam")}, "optimizers name one twice"),
         ({"optimizers": ("adam", "sgd"), "rho": 0.1}, "rho 0.1 is for the sam family, and none of adam, sgd is of it"),
@@ -274,7 +276,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["study", "optimizers", "--preset", "smoke", *small, *few]) == 0
     assert "adam" in capsys.readouterr().out
     assert main(["study", "optimizers", *small, *few, "--plan", "--factors", "1", "3"]) == 0
-    assert "up to 12 more of each network, where the best rate is at the end of its sweep" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "up to 12 more of each network, where the best rate is at the end of its sweep" in said
+    assert re.search(r"time +about .+, to .+ with all that the sweeps may add, on 1 worker", said)
     assert main(["study", "optimizers", *small, *few, "--plan"]) == 0
     assert "4 trainings" in capsys.readouterr().out
     assert main(["study", "optimizers", "--optimizers", "adm"]) == 2

@@ -152,9 +152,14 @@ def test_logits_and_accuracy_are_plain_arithmetic() -> None:
         ({"precision": "fp16"}, "unknown precision 'fp16'"),
         ({"lr": 0.0}, "lr must be positive"),
         ({"lr": math.nan}, "lr must be positive"),
-        ({"weight_decay": -1.0}, "weight_decay must be 0 or more"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"weight_decay": -1.0}, "weight_decay must be finite, 0 or more"),
+        ({"epochs": 0}, "epochs must be a whole number, at least 1, not 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number, at least 1, not 1.5"),
+        ({"lr": "x"}, "lr must be positive and finite, not 'x'"),
+        ({"optimizer": "sam", "rho": "a"}, "rho must be finite, 0 or more, not 'a'"),
+        ({"optimizer": "sam", "perturbations": 1.5}, "perturbations must be a whole number, at least 1, not 1.5"),
+        ({"adversarial": 1}, r"adversarial must lie in \[0, 1\), not 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number, at least 1, not 0"),
     ],
 )
 def test_recipe_refuses(settings: dict[str, Any], message: str) -> None:

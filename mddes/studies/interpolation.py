@@ -25,7 +25,7 @@ from mddes.studies.base import PoisonedNetworks, poisons_of, protocol_of, rows_o
 from mddes.studies.bench import Bench, check_records, failures
 from mddes.studies.correlations import correlation_cells, correlation_sentences, correlation_tables
 from mddes.studies.findings import Findings
-from mddes.studies.interpolation_text import answer, sentences, tables
+from mddes.studies.interpolation_text import DRAWN, answer, sentences, tables
 from mddes.studies.optimizers import passes
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
@@ -100,6 +100,9 @@ class InterpolationConfig(InterpolatedPair, PoisonedNetworks):
         if first == second:
             raise InputError(f"both solutions would be the same: {first.optimizer} at {first.lr:g}")
         grid(self.low, self.high, self.points)
+        for name in ("slices", "surface"):
+            if getattr(self, name) == 1:
+                raise InputError(f"{name} must be 0 (none) or at least 2, not 1")
 
     def _lrs(self) -> tuple[float | None, ...]:
         return self.lrs or (None, None)
@@ -176,7 +179,8 @@ def run_interpolation(bench: Bench, config: InterpolationConfig) -> Findings:
     models = resolve_models(config.models, bench.dataset.train.shape[0])
     pairs = [(row, model, s) for row in rows_on(bench, config) for model in models for s in range(config.seeds)]
     records = bench.run([_task(bench, config, *pair) for pair in pairs], bench.shared())
-    check_records(bench.ledger.path, records, {**dict.fromkeys((*SHARPNESS, *ENDS, "slices", "surfaces"), list)})
+    drawn = [f"{name}_error" for name in DRAWN]
+    check_records(bench.ledger.path, records, dict.fromkeys((*SHARPNESS, *ENDS, *drawn, "slices", "surfaces"), list))
     groups: dict[tuple[str, str], dict[int, Record]] = defaultdict(dict)
     rows = {row.label: row for row, _, _ in pairs}
     for (row, model, s), record in zip(pairs, records, strict=True):
@@ -266,6 +270,8 @@ def _cells(
         cell = {**start, "kind": "end", "end": end, "optimizer": recipe}
         for name in (*SHARPNESS, *ENDS):
             cell |= _spread(name, [record[name][i] for record in own])
+        for name in DRAWN:
+            cell[f"{name}_error_mean"] = _spread("error", [record[f"{name}_error"][i] for record in own])["error_mean"]
         cells.append(cell)
     cells += [{**start, "kind": "comparison", **_compared(name, own)} for name in COMPARED] if own else []
     for j, alpha in enumerate(alphas):

@@ -20,6 +20,7 @@ WORDS = {
     "distance_from_init": "distance from the start",
 }
 JUDGED = tuple(WORDS)[:5]  # what "sharper" can mean
+DRAWN = ("hessian_trace", "average_sharpness", "adaptive_average_sharpness")  # estimated from random draws
 
 
 def tables(cells: Sequence[Cell]) -> dict[str, list[dict[str, str]]]:
@@ -29,7 +30,9 @@ def tables(cells: Sequence[Cell]) -> dict[str, list[dict[str, str]]]:
     for model in models:
         named = f", {model}" if len(models) > 1 else ""
         own = [cell for cell in cells if cell["model"] == model]
-        found[f"At the ends{named}"] = [_end(cell) for cell in own if cell["kind"] == "end"]
+        found[f"At the ends{named} (MC: standard error of one value by its random draws)"] = [
+            _end(cell) for cell in own if cell["kind"] == "end"
+        ]
         found[f"On the line{named}"] = [_pair(cell) for cell in own if cell["kind"] == "pair"]
         found[f"First against second{named}"] = [_comparison(cell) for cell in own if cell["kind"] == "comparison"]
     return found
@@ -40,6 +43,8 @@ def _end(cell: Cell) -> dict[str, str]:
     row |= {"test accuracy": number(cell, "test_accuracy", 100, digits=1)}
     for name in ("train_loss", "test_loss", *JUDGED):
         row[WORDS[name]] = number(cell, name)
+        if name in DRAWN and cell[f"{name}_error_mean"] is not None:
+            row[WORDS[name]] += f" (MC {cell[f'{name}_error_mean']:.2g})"
     return {**row, "||w - w_0||": number(cell, "distance_from_init"), "pairs": _counted(cell)}
 
 

@@ -81,6 +81,8 @@ class OptimizersConfig(SweptOptimizers, PoisonedNetworks):
                 look_up("optimizer", name, OPTIMIZERS)
             elif not self.rates:
                 raise InputError(f"{name} has no default learning rate: name those of the sweep (--rates)")
+        if not is_own(self.reference):
+            look_up("reference", self.reference, OPTIMIZERS)
         if len(self.optimizers) > 1 and self.reference not in self.optimizers:
             raise InputError(f"reference {self.reference!r} is none of the optimizers: {', '.join(self.optimizers)}")
         if self.rho is not None and not any(passes(name) > 1 for name in self.optimizers):

@@ -9,6 +9,7 @@ import torch
 
 from mddes.errors import InputError, look_up
 from mddes.optim import OPTIMIZERS, Parameters, make
+from mddes.optim.checks import above_zero, at_least_zero, count
 from mddes.seeding import derive
 from mddes.training.augment import check_augmentation
 from mddes.training.schedule import SCHEDULES
@@ -73,15 +74,12 @@ class Recipe:
             object.__setattr__(self, "lr", choice.default_lr if choice else None)
         if self.lr is None:
             raise InputError(f"lr must be given for an optimizer of your own ({self.optimizer})")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise InputError(f"lr must be positive and finite, not {self.lr}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}")
-        if not 0 <= self.adversarial < 1:
+        above_zero("lr", self.lr)
+        at_least_zero("weight_decay", self.weight_decay)
+        if at_least_zero("adversarial", self.adversarial) >= 1:
             raise InputError(f"adversarial must lie in [0, 1), not {self.adversarial}")
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+            count(name, getattr(self, name))
         self._resolve_perturbations(choice.sam if choice else None)
 
     def _resolve_perturbations(self, own: Mapping[str, Any] | None) -> None:
@@ -90,10 +88,10 @@ class Recipe:
                 raise InputError(f"{self.optimizer} perturbs no weights: it has no {name}")
             if own is not None and getattr(self, name) is None:
                 object.__setattr__(self, name, own[key])
-        if self.rho is not None and not (math.isfinite(self.rho) and self.rho >= 0):
-            raise InputError(f"rho must be finite, 0 or more, not {self.rho}")
-        if self.perturbations is not None and self.perturbations < 1:
-            raise InputError(f"perturbations must be at least 1, not {self.perturbations}")
+        if self.rho is not None:
+            at_least_zero("rho", self.rho)
+        if self.perturbations is not None:
+            count("perturbations", self.perturbations)
 
     def make_optimizer(self, parameters: Parameters, seed: int) -> torch.optim.Optimizer:
         """Return the optimizer for a network; `seed` is that of the training."""
