@@ -41,7 +41,7 @@ CONFIG, LEDGER = "study.toml", "trainings.jsonl"
 # What may be another when a study is continued: how much of it there is, and where it is carried out.
 EXTENT = (
     *("models", "poisons", "pixels", "seeds", "searches", "generations"),
-    *("defenses", "shares", "candidates", "optimizers", "reference", "extend", "methods", "problems"),
+    *("defenses", "shares", "candidates", "optimizers", "reference", "extend", "untuned", "methods", "problems"),
 )
 CIRCUMSTANCES = ("run", "dataset", "data_dir", *(field.name for field in dataclasses.fields(ComputeSettings)))
 LARGER_ONLY = ("seeds", "searches", "generations", "candidates")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from cases import lines
@@ -185,6 +186,38 @@ def test_more_seeds_and_optimizers_are_the_same_as_all_at_once(finished: Finding
     (folder / "study.toml").write_text(text.replace("sweep_seeds = 1", "sweep_seeds = 2"))
     with pytest.raises(InputError, match="belongs to another configuration"):
         resume_study(folder)
+
+
+def test_untuned_is_a_third_way_with_default_rates(finished: Findings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished.run_dir, tmp_path / "copy"))
+    before = len(trained(folder))
+    found = resume_study(folder, untuned=True)
+    assert not {row["selection"] for row in finished.rows if row["kind"] == "chosen"} & {"default"}
+    ours = [row for row in found.rows if row["kind"] == "chosen"]
+    untuned = {(row["row"], row["optimizer"]): row for row in ours if row["selection"] == "default"}
+    assert {row["optimizer"]: row["lr"] for row in untuned.values()} == {"sgd": 0.05, "adam": 0.001, "sam": 0.01}
+    assert len(trained(folder)) > before
+    for place, row in untuned.items():
+        assert (row["n"], row["edge"]) == (2, False)
+        same = [r for r in ours if (r["row"], r["optimizer"], r["lr"]) == (*place, row["lr"]) and r is not row]
+        assert all(r["accuracies"] == row["accuracies"] for r in same), "its networks are trained once"
+    tested = [row["vs_reference_p_holm"] for row in untuned.values() if row["optimizer"] != "adam"]
+    raw = [row["vs_reference_p"] for row in untuned.values() if row["optimizer"] != "adam"]
+    assert sorted(holm({str(i): p for i, p in enumerate(raw)}).values()) == pytest.approx(sorted(tested))
+    kept = [row for row in ours if row["selection"] != "default"]
+    assert kept == [row for row in finished.rows if row["kind"] == "chosen"], "nothing else is another"
+    assert "Clean test accuracy, learning rate left at the default" in found.tables
+    assert any("left at the default: highest" in line for line in found.sentences)
+    assert any("rates left at the default" in line for line in found.answer)
+    rates = found.tables["Learning rates, poisoned / clean choice"]
+    assert rates == finished.tables["Learning rates, poisoned / clean choice"]
+    height = [image_height(run / "figures" / "optimizers-graynet.png") for run in (finished.run_dir, folder)]
+    assert height[1] > 1.3 * height[0], "a third panel"
+
+
+def image_height(path: Path) -> int:
+    with PIL.Image.open(path) as image:
+        return image.height
 
 
 def test_tables_name_every_optimizer_and_mark_what_lies_at_an_end(finished: Findings) -> None:

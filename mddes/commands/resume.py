@@ -43,6 +43,8 @@ class StudyExtent:
     """Of a study of optimizers: the one that all others are tested against."""
     extend: int | None = None
     """Of a study of optimizers: further learning rates, at most, where the best lies at the end of its sweep."""
+    untuned: bool | None = None
+    """Of a study of optimizers: train at default learning rates as well."""
     defenses: Names = None
     """Of a study of defences: all of them."""
     shares: Shares = None

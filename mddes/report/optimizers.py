@@ -29,7 +29,11 @@ from mddes.report.style import (
     whose,
 )
 
-SELECTIONS = {"poisoned": "chosen on poisoned data", "clean": "chosen by an oracle on clean data"}
+SELECTIONS = {
+    "poisoned": "chosen on poisoned data",
+    "clean": "chosen by an oracle on clean data",
+    "default": "left at the default",
+}
 JUDGED = (("clean_test_accuracy_mean", "-", True), ("held_out_poisoned_accuracy", ":", False))
 
 
@@ -47,12 +51,13 @@ def optimizers_figures(rows: Rows) -> dict[str, Figure]:
 
 def _chosen(rows: Rows) -> Figure:
     """Draw a panel for each way to choose."""
-    figure = Figure(figsize=(_width(rows), 6.4), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
-    for ax, (way, title) in zip(panels, SELECTIONS.items(), strict=True):
+    ways = _ways(rows)
+    figure = Figure(figsize=(_width(rows), 3.2 * len(ways)), layout="constrained")
+    panels = figure.subplots(len(ways), 1, sharex=True, squeeze=False).flat
+    for ax, way in zip(panels, ways, strict=True):
         bars(ax, [row for row in rows if row["selection"] == way])
-        ax.set_title(title, fontsize=TITLE)
-    legend_below(figure, panels)
+        ax.set_title(SELECTIONS[way], fontsize=TITLE)
+    legend_below(figure, figure.axes)
     figure.suptitle(f"{whose(rows)}: mean, 95 % interval, each network (n = {counts(rows)} a bar)", fontsize=TITLE)
     return figure
 
@@ -129,14 +134,14 @@ def _with_epochs(rows: Rows) -> Rows:
 
 def _epochs(rows: Rows) -> Figure:
     """Draw a line of panels for each way to choose, a panel for each poison."""
-    poisons = unique(rows, "row")
-    figure = Figure(figsize=(1.0 + 2.4 * len(poisons), 5.6), layout="constrained")
-    panels = figure.subplots(2, len(poisons), sharex=True, sharey=True, squeeze=False)
-    for line, (way, title) in zip(panels, SELECTIONS.items(), strict=True):
+    poisons, ways = unique(rows, "row"), _ways(rows)
+    figure = Figure(figsize=(1.0 + 2.4 * len(poisons), 2.8 * len(ways)), layout="constrained")
+    panels = figure.subplots(len(ways), len(poisons), sharex=True, sharey=True, squeeze=False)
+    for line, way in zip(panels, ways, strict=True):
         for ax, poison in zip(line, poisons, strict=True):
             epochs(ax, [row for row in rows if row["selection"] == way and row["row"] == poison])
             ax.set_ylabel("")
-            ax.set_title(f"{typeset(poison)}\n{title}", fontsize=TITLE - 1)
+            ax.set_title(f"{typeset(poison)}\n{SELECTIONS[way]}", fontsize=TITLE - 1)
     figure.supylabel(CLEAN_ACCURACY, fontsize=TITLE)
     legend_below(figure, figure.axes)
     figure.suptitle(f"{whose(rows)}: mean ± sd of {counts(rows)} networks", fontsize=TITLE)
@@ -157,6 +162,10 @@ def epochs(ax: Axes, rows: Rows) -> str:
     ruled(ax)
     way = SELECTIONS[rows[0]["selection"]]
     return f"{whose(rows)}, {typeset(rows[0]['row'])}, rates {way}: mean ± sd of {counts(rows)} networks"
+
+
+def _ways(rows: Rows) -> list[str]:
+    return [way for way in SELECTIONS if any(row["selection"] == way for row in rows)]
 
 
 def _width(rows: Rows) -> float:

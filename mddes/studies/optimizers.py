@@ -23,7 +23,7 @@ from mddes.settings import Ranges, check_each_once
 from mddes.studies.base import PoisonedNetworks, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, Victim, failures
 from mddes.studies.findings import Findings, limits
-from mddes.studies.optimizers_text import answer, sentences, tables
+from mddes.studies.optimizers_text import DEFAULT, answer, sentences, tables
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import PoisonSettings, recipe_for, resolve_models
 from mddes.studies.statistics import compare_pairs, holm, summarise
@@ -58,6 +58,8 @@ class SweptOptimizers(PoisonSettings):
     """Networks at each learning rate of the sweep."""
     extend: int = 3
     """Where a choice lies at an end of its sweep, so many further rates for it at most, one after the other."""
+    untuned: bool = False
+    """Train the fresh networks at every optimizer's default learning rate as well, as one who tunes nothing."""
     checkpoints: tuple[int, ...] = ()
     """Epochs after which networks are judged too, besides the last; with a constant schedule this is what as many
     epochs give."""
@@ -142,8 +144,8 @@ def recipe_at(config: OptimizersConfig, dataset: Dataset, optimizer: str, lr: fl
 def victims_a_model(config: OptimizersConfig, dataset: Dataset) -> tuple[int, int]:
     """Return how many victims of each kind a study will train, and how many plain trainings they cost.
 
-    With sweeps as they begin (`further_victims`), and at most: where both choices fall on one rate, its networks are
-    trained once.
+    With sweeps as they begin (`further_victims`), and at most: where choices fall on one rate, its networks are trained
+    once.
 
     Raises:
         InputError: a checkpoint after the last epoch.
@@ -154,7 +156,8 @@ def victims_a_model(config: OptimizersConfig, dataset: Dataset) -> tuple[int, in
     rows = poisons_of(config)
     count = cost = 0
     for name in config.optimizers:
-        victims = rows * (config.sweep_seeds * len(sweep_of(config, name)) + 2 * config.seeds)
+        fresh = (len(SELECTIONS) + (config.untuned and not is_own(name))) * config.seeds
+        victims = rows * (config.sweep_seeds * len(sweep_of(config, name)) + fresh)
         count, cost = count + victims, cost + victims * passes(name)
     return count, cost
 
@@ -182,6 +185,9 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
     sweep, rates = _sweeps(bench, config, places)
     swept = [record for own in sweep.values() for records in own.values() for record in records]
     chosen = {key: {way: _choice(own, rates[key, way], way) for way in SELECTIONS} for key, own in sweep.items()}
+    for key, ways in chosen.items():
+        if config.untuned and not is_own(key[2]):
+            ways[DEFAULT] = OPTIMIZERS[key[2]].default_lr
     fresh = [
         (place, lr, config.sweep_seeds + s)
         for place in places
@@ -203,7 +209,7 @@ def run_optimizers(bench: Bench, config: OptimizersConfig) -> Findings:
         cells += [_swept(start, lr, records) for lr, records in own.items()]
         for way, rate in chosen[key].items():
             records = {} if rate is None else groups[key, rate]
-            edge = at_an_end(rates[key, way], rate)
+            edge = way in SELECTIONS and at_an_end(rates[key, way], rate)
             cells += _chosen({**start, "selection": way, "lr": rate, "edge": edge}, records)
     _compare(cells, config.reference)
     return Findings(
@@ -333,7 +339,7 @@ def _measured(records: Mapping[int, Record], constant: float) -> dict[str, Any]:
 def _compare(cells: Sequence[dict[str, Any]], reference: str) -> None:
     """Add, to every chosen row, the paired comparison with the reference; all of a selection corrected together."""
     final = [cell for cell in cells if cell["kind"] == "chosen"]
-    for way in SELECTIONS:
+    for way in dict.fromkeys(cell["selection"] for cell in final):
         own = [cell for cell in final if cell["selection"] == way]
         ps: dict[str, float] = {}
         for i, cell in enumerate(own):

@@ -7,7 +7,12 @@ from mddes.studies.findings import SIGNIFICANT, percent, verdict
 from mddes.studies.statistics import Summary
 
 Cell = Mapping[str, Any]
-CHOSEN_BY = {"poisoned": "chosen on poisoned held-out images", "clean": "chosen by an oracle on clean held-out images"}
+DEFAULT = "default"  # the way of one who tunes nothing
+CHOSEN_BY = {
+    "poisoned": "chosen on poisoned held-out images",
+    "clean": "chosen by an oracle on clean held-out images",
+    DEFAULT: "left at the default",
+}
 
 
 def tables(cells: Sequence[Cell], optimizers: Sequence[str], reference: str) -> dict[str, list[dict[str, str]]]:
@@ -18,12 +23,14 @@ def tables(cells: Sequence[Cell], optimizers: Sequence[str], reference: str) -> 
         named = f", {model}" if len(models) > 1 else ""
         own = [cell for cell in cells if cell["model"] == model]
         final = [cell for cell in own if cell["kind"] == "chosen"]
-        for way, words in CHOSEN_BY.items():
+        ways = {way: words for way, words in CHOSEN_BY.items() if any(cell["selection"] == way for cell in final)}
+        for way, words in ways.items():
             chosen = [cell for cell in final if cell["selection"] == way]
             found[f"Clean test accuracy, learning rate {words}{named}"] = _grid(chosen, optimizers, accuracy_text)
-        found[f"Learning rates, poisoned / clean choice{named}"] = _rates(final, optimizers)
+        tuned = [cell for cell in final if cell["selection"] != DEFAULT]
+        found[f"Learning rates, poisoned / clean choice{named}"] = _rates(tuned, optimizers)
         found[f"Against {reference}{named}"] = _comparisons(final)
-        for way, words in CHOSEN_BY.items():
+        for way, words in ways.items():
             chosen = [cell for cell in final if cell["selection"] == way]
             found[f"Pixel-follow rate (%), {words}{named}"] = _grid(chosen, optimizers, _followed)
             loss = f"Training loss reached (nats, on poisoned images), {words}{named}"
@@ -68,10 +75,11 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
             "Some fresh networks learned nothing (they have no more of their training images right than the largest "
             f"class has), and stay in the means: {where}."
         )
-    edges = [cell for cell in final if cell["edge"]]
+    tuned = [cell for cell in final if cell["selection"] != DEFAULT]
+    edges = [cell for cell in tuned if cell["edge"]]
     if edges:
         said.append(
-            f"{len(edges)} of {len(final)} chosen learning rates lie at the end of their sweep (marked *): a wider one "
+            f"{len(edges)} of {len(tuned)} chosen learning rates lie at the end of their sweep (marked *): a wider one "
             "could find better."
         )
     return said
