@@ -219,6 +219,7 @@ def _save_outcome(folder: Path, outcome: Outcome, prepared: Prepared) -> Perturb
         "data": prepared.data.digest(),
         "seed": prepared.config.seed,
         "evaluations": outcome.evaluations,
+        "trainings": outcome.evaluations + sum(len(finalist.fresh) for finalist in outcome.finalists),
         "source": first.source,
         "search_fitness": first.search_fitness,
         "fitness_on_fresh_seeds": list(first.fresh),

@@ -24,7 +24,7 @@ from mddes.search.progress import Progress
 from mddes.studies import defenses, gradcam, interpolation, learning_curve, optimizers, sam, transfer
 from mddes.studies.bench import STANDING, Bench
 from mddes.studies.findings import Findings
-from mddes.studies.poisons import check_poisons
+from mddes.studies.poisons import PERTURBATION, check_poisons
 from mddes.studies.settings import NetworkSettings, PoisonSettings, StudyData, recipe_for, resolve_models
 from mddes.tasks import Ledger
 from mddes.tasks.run_folder import create, lease, read_json, save_environment, write_json
@@ -197,6 +197,12 @@ def check_study(name: str, config: Any, dataset: Dataset) -> tuple[int, int]:
     return counted
 
 
+def _named(poison: str) -> str:
+    """Return a poison's name; of a file, or of a search's folder, its whole path."""
+    path = Path(poison) / PERTURBATION if Path(poison).is_dir() else Path(poison)
+    return absolute(str(path)) if path.is_file() else poison
+
+
 def prepared_study(config: Any) -> tuple[Any, Dataset]:
     """Return the settings with absolute paths, so that the study can be continued from anywhere, and the images."""
     device_of(config)
@@ -207,10 +213,12 @@ def prepared_study(config: Any) -> tuple[Any, Dataset]:
     assert isinstance(config, ComputeSettings)
     changes = located(config.dataset, config.data_dir, config.ray_address)
     dataset = load_dataset(config.dataset, data_dir=changes["data_dir"], train_size=config.train_size)
-    if config.test_size is not None and config.test_size < len(dataset.test):
+    if config.test_size is not None:
+        if config.test_size > len(dataset.test):
+            raise InputError(f"{dataset.name} has {len(dataset.test)} test images, not {config.test_size}")
         dataset = dataclasses.replace(dataset, test=dataset.test.subset(range(config.test_size)))
     if hasattr(config, "poisons"):
-        changes["poisons"] = tuple(absolute(name) if Path(name).is_file() else name for name in config.poisons)
+        changes["poisons"] = tuple(_named(name) for name in config.poisons)
     changes |= _pinned(vars(config))
     config = dataclasses.replace(config, **changes)
     if isinstance(config, sam.SamConfig):

@@ -1,7 +1,9 @@
 """Poisoned training sets on disk: what torchvision, NumPy and plain scripts read is what was trained on."""
 
 import csv
+import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,14 @@ def test_torchvision_reads_the_image_folder(tmp_path: Path, shape: tuple[int, in
         assert np.array_equal(pixels.reshape(*shape[1:], -1).transpose(2, 0, 1), expected.images[index])
 
 
+def test_an_image_folder_takes_no_empty_class(tmp_path: Path) -> None:
+    dataset, p = case()
+    few = dataclasses.replace(dataset, train=dataset.train.subset(np.flatnonzero(dataset.train.labels != 2)))
+    with pytest.raises(InputError, match=r"takes no class without images, and there are none of \[2\]: use npz"):
+        export(p, few, tmp_path / "out", "png")
+    assert not (tmp_path / "out").exists()
+
+
 def test_numpy_reads_the_arrays(tmp_path: Path) -> None:
     dataset, p = case()
     with np.load(export(p, dataset, tmp_path / "out", "npz") / "poisoned.npz", allow_pickle=False) as arrays:
@@ -67,7 +77,7 @@ def test_flat_pictures_are_in_the_original_order_with_their_labels(tmp_path: Pat
     dataset, p = case()
     folder = export(p, dataset, tmp_path / "out", "flat-png")
     rows = list(csv.DictReader((folder / "labels.csv").read_text().splitlines()))
-    assert [row["file"] for row in rows] == [f"{i}.png" for i in range(23)]
+    assert [row["file"] for row in rows] == [f"data/{i}.png" for i in range(23)]
     assert [int(row["label"]) for row in rows] == dataset.train.labels.tolist()
     assert rows[2]["class"] == "../x"
     expected = p.apply(dataset.train).images
@@ -75,13 +85,30 @@ def test_flat_pictures_are_in_the_original_order_with_their_labels(tmp_path: Pat
         assert np.array_equal(np.asarray(Image.open(folder / row["file"])).transpose(2, 0, 1), expected[i])
 
 
-def test_an_added_change_as_unlearnable_examples_reads_it(tmp_path: Path) -> None:
-    """That code multiplies by 255, adds to float images, clips, and cuts off to uint8: nothing may be lost on it."""
+def test_flat_pictures_as_apbench_reads_them(tmp_path: Path) -> None:
+    """Every entry of the folder is a picture there, whose index is its name up to the dot."""
+    dataset, p = case()
+    pictures = export(p, dataset, tmp_path / "out", "flat-png") / "data"
+    indices = [int(name.split(".")[0]) for name in os.listdir(pictures)]  # noqa: PTH208, as it does
+    assert sorted(indices) == list(range(23))
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_an_added_change_as_unlearnable_examples_reads_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, negative: bool
+) -> None:
+    """That code multiplies by 255, clamps to 0 .. 255, adds to float images, clips, and cuts off to uint8."""
     dataset, p = case(mode="add")
+    if not negative:
+        p = dataclasses.replace(p, values=np.abs(p.values))
     noise = torch.load(export(p, dataset, tmp_path / "out", "pt") / "perturbation.pt", weights_only=True)
     assert noise.shape == (4, *COLOUR)
     added = dataset.train.images.astype(np.float32) + noise.mul(255).numpy()[dataset.train.labels]
-    assert np.array_equal(np.clip(added, 0, 255).astype(np.uint8), p.apply(dataset.train).images)
+    expected = p.apply(dataset.train).images
+    assert np.array_equal(np.clip(added, 0, 255).astype(np.uint8), expected)
+    theirs = dataset.train.images.astype(np.float32) + noise.mul(255).clamp(0, 255).numpy()[dataset.train.labels]
+    assert np.array_equal(np.clip(theirs, 0, 255).astype(np.uint8), expected) != negative
+    assert ("of its changes are negative" in caplog.text) == negative
     every = torch.arange(-255, 256)
     assert torch.equal((every.float() / 255).mul(255), every.float()), "every change there can be survives"
 
@@ -111,8 +138,8 @@ def test_a_manifest_says_what_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "3.png").write_bytes(b"x"), "3.png has another checksum than its manifest says"),
-        (lambda f: (f / "3.png").unlink(), "3.png is missing"),
+        (lambda f: (f / "data/3.png").write_bytes(b"x"), "data/3.png has another checksum than its manifest says"),
+        (lambda f: (f / "data/3.png").unlink(), "data/3.png is missing"),
         (lambda f: (f / "x.png").write_bytes(b"x"), "x.png is new"),
         (lambda f: (f / "manifest.json").unlink(), "is no export of mddes"),
         (lambda f: (f / "manifest.json").write_text("[]"), "is no export of mddes"),

@@ -50,6 +50,25 @@ def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
     assert len(group) == 1, "and so does a copy"
 
 
+def test_what_a_study_was_with_fewer_seeds_adds_nothing(tmp_path: Path) -> None:
+    results(tmp_path / "early", "aaa", [("uniform", 1, "graynet", [0.8, 0.9])])
+    results(tmp_path / "late", "aaa", [("uniform", 1, "graynet", [0.8, 0.9, 0.7])])
+    results(tmp_path / "other", "aaa", [("uniform", 1, "graynet", [0.8, 0.7])])
+    (group,) = ranked(read_results([tmp_path]))["aaa"]
+    assert [(entry.source, entry.n) for entry in group] == [("other", "2"), ("late", "3")]
+
+
+def test_write_modes_are_lists_of_their_own(tmp_path: Path) -> None:
+    for mode in ("set", "add"):
+        folder = results(tmp_path / mode, "aaa", [("uniform", 1, "graynet", [0.8]), ("clean", None, "graynet", [0.9])])
+        content = json.loads((folder / "results.json").read_text())
+        content["rows"][0]["mode"], content["rows"][1]["mode"] = mode, None
+        (folder / "results.json").write_text(json.dumps(content))
+    text = as_text(ranked(read_results([tmp_path])))
+    headings = [line for line in text.splitlines() if line.startswith("###")]
+    assert headings == ["### graynet, no N_p", "### graynet, N_p = 1, add", "### graynet, N_p = 1, set"]
+
+
 def test_several_searches_keep_the_interval_that_counts_them(tmp_path: Path) -> None:
     folder = results(tmp_path / "a", "aaa", [("mdd-es", 1, "graynet", [0.5, 0.6, 0.7, 0.8])])
     content = json.loads((folder / "results.json").read_text())
@@ -85,6 +104,12 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 )
 def test_damaged_results(tmp_path: Path, content: str) -> None:
     (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match="cannot read results from"):
+        read_results([tmp_path])
+
+
+def test_a_number_of_pixels_that_is_none(tmp_path: Path) -> None:
+    results(tmp_path / "a", "aaa", [("uniform", "one", "graynet", [0.8])])  # type: ignore[list-item]
     with pytest.raises(InputError, match="cannot read results from"):
         read_results([tmp_path])
 

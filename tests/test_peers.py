@@ -14,6 +14,7 @@ from mddes.poison.peers import load_peer
 IMAGES = random_images(24, (3, 8, 9))
 POISON = uniform(IMAGES, pixels=4, seed=2)
 POISONED = POISON.apply(IMAGES)
+DELTA = torch.tensor(POISONED.images.astype(np.int16) - IMAGES.images)
 
 
 @pytest.mark.parametrize("layout", ["first", "last"])
@@ -37,6 +38,11 @@ def test_a_sample_wise_change_as_unlearnable_examples_saves_it(tmp_path: Path) -
     torch.save(noise, tmp_path / "p.pt")
     expected = np.clip(np.rint(IMAGES.images + 255 * noise.double().numpy()), 0, 255)
     assert np.array_equal(load_peer(tmp_path / "p.pt", IMAGES).images, expected)
+
+
+def test_a_change_that_was_saved_as_a_parameter(tmp_path: Path) -> None:
+    torch.save(torch.nn.Parameter(torch.full((24, 3, 8, 9), 1 / 255)), tmp_path / "p.pt")
+    assert np.array_equal(load_peer(tmp_path / "p.pt", IMAGES).images, np.minimum(IMAGES.images, 254) + 1)
 
 
 def test_without_labels_the_order_is_seen_from_the_images(tmp_path: Path) -> None:
@@ -75,6 +81,11 @@ def save_pickle(path: Path) -> None:
             "p.pt",
             lambda f: torch.save({"delta": torch.rand(24, 3, 8, 9)}, f),
             "delta must be a tensor of whole numbers",
+        ),
+        (
+            "p.pt",
+            lambda f: torch.save({"delta": DELTA, "labels": torch.tensor(IMAGES.labels[::-1].copy())}, f),
+            "its labels are not those of the training set: another order?",
         ),
         ("p.pt", lambda f: torch.save({"delta": [1, 2]}, f), "delta must be a tensor of whole numbers"),
         ("p.pt", lambda f: torch.save(torch.full((24, 3, 8, 9), 8.0), f), "a float change is in units of [0, 1]"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from mddes.data import ImageSet
 from mddes.studies.findings import Findings
 from mddes.studies.poisons import poison_rows
 from mddes.studies.transfer import TransferConfig
-from mddes.study import resume_study, study
+from mddes.study import prepared_study, resume_study, study
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,9 @@ def test_a_file_cannot_pass_for_another_row(tmp_path: Path, name: str) -> None:
     ("change", "message"),
     [
         ({"clean_test_accuracy": None}, "has no valid clean_test_accuracy"),
+        ({"clean_test_accuracy": math.nan}, "has no valid clean_test_accuracy"),
+        ({"clean_test_accuracy": 7.5}, "has no valid clean_test_accuracy"),
+        ({"pixel_follow_rate": -0.1}, "has no valid pixel_follow_rate"),
         ({"clean_test_accuracy_per_class": 3}, "has no valid clean_test_accuracy_per_class"),
     ],
 )
@@ -174,6 +178,7 @@ def test_a_damaged_ledger_is_one_line(
         ({"value": 255, "pixels": (64,), "poisons": ("uniform",)}, "64 pixels of value 255 cannot differ"),
         ({"pixels": (1, 1)}, "pixels name one twice: 1, 1"),
         ({"popsize": 1}, "popsize must be at least 2"),
+        ({"test_size": 9999}, "digits has 360 test images, not 9999"),
     ],
 )
 def test_what_only_a_search_or_a_draw_would_notice_is_said_before_there_is_a_folder(
@@ -226,3 +231,8 @@ def test_winners_of_two_searches_are_rows_of_their_folders(tmp_path: Path) -> No
         names.append(str(tmp_path / run / "perturbation.json"))
     rows = poison_rows(data.train, config(tmp_path, poisons=tuple(names)), 0, lambda *_: pytest.fail("no search"))
     assert [row.name for row in rows] == ["first-run", "second-run"]
+    folders = tuple(str(tmp_path / run) for run in ("first-run", "second-run"))
+    prepared, _ = prepared_study(config(tmp_path, poisons=folders))
+    assert list(prepared.poisons) == names, "a search's folder is its winner"
+    with pytest.raises(InputError, match=r"the folder .*, named as a poison, holds no perturbation\.json"):
+        config(tmp_path, poisons=(str(tmp_path),))

@@ -132,6 +132,12 @@ def test_files_hold_the_same(finished: Findings) -> None:
     rows = list(csv.DictReader((finished.run_dir / "rows.csv").read_text().splitlines()))
     assert [row["poison"] for row in rows] == list(TINY["poisons"])
     assert float(rows[1]["clean_test_accuracy_mean"]) == finished.rows[1]["clean_test_accuracy_mean"]
+    wide = list(csv.DictReader((finished.run_dir / "table.csv").read_text().splitlines()))
+    assert wide == finished.tables["Clean test accuracy"]
+    assert [(row["poison"], row["mode"], row["n"]) for row in wide][:2] == [
+        ("clean", "", "2"),
+        (TINY["poisons"][1], "set", "2"),
+    ]
     text = (finished.run_dir / "table.md").read_text()
     assert text == finished.markdown()
     assert all(name in text for name in TINY["poisons"])

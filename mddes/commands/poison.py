@@ -53,4 +53,8 @@ def run(rest: list[str], _running: list[Path]) -> None:
     perturbation = find(parsed.perturbation)
     dataset = load_dataset(parsed.dataset, data_dir=parsed.data_dir, train_size=parsed.train_size)
     folder = export(perturbation, dataset, parsed.out or f"poisoned-{dataset.name}-{parsed.format}", parsed.format)
-    sys.stdout.write(f"{len(dataset.train)} poisoned training images of {dataset.name} written to {folder}\n")
+    if parsed.format == "pt":
+        what = "the change of each class" if perturbation.mode == "add" else "the change of every training image"
+        sys.stdout.write(f"{what} of {dataset.name} written to {folder}\n")
+    else:
+        sys.stdout.write(f"{len(dataset.train)} poisoned training images of {dataset.name} written to {folder}\n")

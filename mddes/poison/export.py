@@ -2,10 +2,11 @@
 
     npz        poisoned.npz: images uint8 (N, C, H, W), labels int64 (N,), indices int64 (N,), class_names
     png        <class>/<index>.png, an ImageFolder; <index> is the image's place in the original training set
-    flat-png   <index>.png in the original order, labels.csv beside them (the order that APBench and ISS read)
-    pt         perturbation.pt; "add": float32 (K, C, H, W), times 255 the change of a class, as Unlearnable-Examples
-               reads it; "set", whose change depends on the image: a dictionary of delta int16 (N, C, H, W),
-               mask bool (K, H, W), value uint8 (K, C, H, W), labels and indices int64 (N,)
+    flat-png   data/<index>.png in the original order and nothing else there, as APBench and ISS read it; labels.csv
+    pt         perturbation.pt; "add": float32 (K, C, H, W), times 255 the change of a class (Unlearnable-Examples reads
+               such a file, but takes all negative numbers for 0); "set", whose change depends on the image: a
+               dictionary of delta int16 (N, C, H, W), mask bool (K, H, W), value uint8 (K, C, H, W), labels and indices
+               int64 (N,)
 
 A folder appears whole or not at all. Its manifest.json says what it is, which perturbation made it from which images,
 and the SHA-256 of every file; `read_export` checks all of it.
@@ -15,6 +16,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -33,6 +35,9 @@ from mddes.poison.perturbation import Perturbation
 from mddes.version import __version__
 
 MANIFEST, FORMAT, VERSION = "manifest.json", "mddes-export", 1
+PICTURES = "data"  # peers' loaders take every entry of the folder they are given for a picture
+
+log = logging.getLogger(__name__)
 
 
 def export(perturbation: Perturbation, dataset: Dataset, folder: str | Path, layout: str) -> Path:
@@ -142,6 +147,8 @@ def _read_npz(folder: Path, k: int) -> ImageSet:
 
 
 def _write_png(folder: Path, _perturbation: Perturbation, dataset: Dataset, poisoned: ImageSet) -> None:
+    if empty := np.flatnonzero(poisoned.class_counts() == 0).tolist():
+        raise InputError(f"an ImageFolder takes no class without images, and there are none of {empty}: use npz")
     width = len(str(len(poisoned) - 1))
     names = folder_names(dataset.class_names)
     for name in names:
@@ -160,16 +167,17 @@ def _write_flat(folder: Path, _perturbation: Perturbation, dataset: Dataset, poi
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("file", "index", "label", "class"))
+    (folder / PICTURES).mkdir()
     for i, (image, label) in enumerate(zip(poisoned.images, poisoned.labels.tolist(), strict=True)):
-        _save(image, folder / f"{i}.png")
-        writer.writerow((f"{i}.png", i, label, dataset.class_names[label]))
+        _save(image, folder / PICTURES / f"{i}.png")
+        writer.writerow((f"{PICTURES}/{i}.png", i, label, dataset.class_names[label]))
     (folder / "labels.csv").write_text(text.getvalue(), encoding="utf-8")
 
 
 def _read_flat(folder: Path, k: int) -> ImageSet:
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    pictures = np.stack([_load(folder / f"{int(row['index'])}.png") for row in rows])
+    pictures = np.stack([_load(folder / PICTURES / f"{int(row['index'])}.png") for row in rows])
     return ImageSet(pictures, np.array([int(row["label"]) for row in rows]), k)
 
 
@@ -183,6 +191,8 @@ def _write_pt(folder: Path, perturbation: Perturbation, dataset: Dataset, poison
         value[k, :, rows, cols] = torch.tensor(perturbation.values[k]).T
         mask[k, rows, cols] = True
     if perturbation.mode == "add":
+        if negative := int((value < 0).sum()):
+            log.warning("%d of its changes are negative: Unlearnable-Examples' own reader takes those for 0", negative)
         content = value.to(torch.float32) / 255
     else:
         delta = poisoned.images.astype(np.int16) - dataset.train.images

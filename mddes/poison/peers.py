@@ -90,9 +90,11 @@ def _from_pt(path: Path, clean: ImageSet) -> NDArray[np.uint8]:
         delta = content["delta"]
         if not isinstance(delta, torch.Tensor) or delta.is_floating_point():
             raise TypeError("delta must be a tensor of whole numbers, -255 .. 255")
+        if "labels" in content and not np.array_equal(np.asarray(content["labels"]), clean.labels):
+            raise ValueError("its labels are not those of the training set: another order?")
         change = delta.numpy().astype(np.float64)
     elif isinstance(content, torch.Tensor) and content.is_floating_point():
-        change = content.to(torch.float64).mul(255).numpy()
+        change = content.detach().to(torch.float64).mul(255).numpy()
         if np.nanmax(np.abs(change), initial=0.0) > 255.001:
             raise ValueError("its numbers exceed 1: a float change is in units of [0, 1]")
     else:

@@ -133,6 +133,8 @@ class Perturbation:
             labels: (N,) integers 0 .. K - 1, with such an array; (poisoned, labels) is returned then.
         """
         if isinstance(images, ImageSet):
+            if np.size(labels):
+                raise InputError("an ImageSet has labels of its own: leave labels out, or give its .images")
             self.check_fits(images.shape, images.num_classes)
             poisoned = images.images.copy()
             self._write(poisoned, images.labels)

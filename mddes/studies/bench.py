@@ -5,6 +5,7 @@ from the records is computed anew when it is continued: only trainings are expen
 """
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,5 +170,13 @@ def check_records(path: Path, records: Sequence[Record], wanted: Mapping[str, An
     """
     for record in records:
         for name, kind in wanted.items():
-            if record["status"] == "done" and not (name in record and isinstance(record[name], kind)):
+            if record["status"] == "done" and not (name in record and _valid(name, record[name], kind)):
                 raise InputError(f"{path} is damaged: record {record['key'][:12]} has no valid {name}")
+
+
+def _valid(name: str, value: Any, kind: Any) -> bool:
+    """Return whether a value is of a kind, and, if a number, one that such a name can have."""
+    if not isinstance(value, kind):
+        return False
+    share = name.endswith(("_accuracy", "_rate"))
+    return not isinstance(value, float) or (math.isfinite(value) and (not share or 0 <= value <= 1))

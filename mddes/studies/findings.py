@@ -16,7 +16,7 @@ from mddes.writing import replace_file
 
 SIGNIFICANT = 0.05
 ANSWERS = 2  # sentences at the top of a page
-RESULTS, TABLE, ROWS = "results.json", "table.md", "rows.csv"
+RESULTS, TABLE, WIDE, ROWS = "results.json", "table.md", "table.csv", "rows.csv"
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,14 @@ class Findings:
         return paragraphs([*told, f"Folder: {self.run_dir}; protocol {self.protocol_hash}."]) + tables
 
     def save(self, folder: Path) -> None:
-        """Write results.json, table.md and rows.csv."""
+        """Write results.json, table.md, table.csv (the first of its tables) and rows.csv (a line for each cell)."""
         head = {"study": self.study, "protocol_hash": self.protocol_hash, "protocol": self.protocol}
         head["answer"] = self.answer or self.sentences[:ANSWERS]
         write_json(folder / RESULTS, {**head, "sentences": self.sentences, "tables": self.tables, "rows": self.rows})
         replace_file(folder / TABLE, self.markdown())
-        text = io.StringIO()
+        replace_file(folder / WIDE, _as_csv(next(iter(self.tables.values()), [])))
         flat = [{k: v for k, v in row.items() if not isinstance(v, list | dict)} for row in self.rows]
-        columns = list(dict.fromkeys(name for row in flat for name in row))
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        replace_file(folder / ROWS, text.getvalue())
+        replace_file(folder / ROWS, _as_csv(flat))
 
     def markdown(self) -> str:
         """Return sentences and tables as Markdown."""
@@ -74,6 +70,14 @@ class Findings:
             if rows:
                 parts += [f"## {title}", as_markdown(rows)]
         return "\n\n".join([*parts, f"Protocol {self.protocol_hash}."]) + "\n"
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:

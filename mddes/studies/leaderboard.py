@@ -1,8 +1,8 @@
 """A leaderboard of poisons, from the results of transfer studies; unlike runs are never ranked together.
 
 Results belong together when they have one protocol hash: the same images and recipe. Within a protocol the
-poisons of one N_p are ranked by the mean clean test accuracy of their victims, the lowest (the worst for the victim)
-first, network by network. A copy of a study adds nothing.
+poisons of one N_p and one write mode are ranked by the mean clean test accuracy of their victims, the lowest (the
+worst for the victim) first, network by network. Neither a copy of a study nor what it was with fewer seeds adds a line.
 """
 
 import json
@@ -65,7 +65,7 @@ def _entries(path: Path) -> list[Entry]:
                 dataset=str(row["dataset"]),
                 model=str(row["model"]),
                 poison=str(row["poison"]),
-                pixels=row["pixels"],
+                pixels=None if row["pixels"] is None else int(row["pixels"]),
                 mode=row["mode"],
                 search_trainings=int(row.get("search_trainings") or 0),
                 accuracies=tuple(float(accuracy) for accuracy in row["accuracies"]),
@@ -93,22 +93,32 @@ def _summary(row: Mapping[str, Any]) -> Summary:
 
 
 def ranked(entries: Sequence[Entry]) -> dict[str, list[list[Entry]]]:
-    """Return, for each protocol, groups of one network and one N_p, each with the lowest accuracy first.
+    """Return, for each protocol, groups of one network, one N_p and one mode, each with the lowest accuracy first.
 
     Clean training and other people's images, which have no N_p, stand in a group of their own.
     """
-    groups: dict[tuple[str, str, int], list[Entry]] = defaultdict(list)
-    for entry in {(*_identity(entry),): entry for entry in entries}.values():
-        groups[entry.protocol, entry.model, entry.pixels or 0].append(entry)
+    groups: dict[tuple[str, str, int, str], list[Entry]] = defaultdict(list)
+    for entry in _once(entries):
+        mode = "" if entry.pixels is None else entry.mode or ""
+        groups[entry.protocol, entry.model, entry.pixels or 0, mode].append(entry)
     board: dict[str, list[list[Entry]]] = defaultdict(list)
-    for (protocol, _, _), own in sorted(groups.items()):
+    for (protocol, *_), own in sorted(groups.items()):
         board[protocol].append(sorted(own, key=lambda entry: entry.summary.mean))
     return dict(board)
 
 
-def _identity(entry: Entry) -> tuple[object, ...]:
-    """Return what makes an entry: a copied study adds nothing."""
-    return entry.protocol, entry.model, entry.poison, entry.pixels, entry.mode, entry.accuracies
+def _once(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries but those whose networks are the first of another's: copies, and studies with fewer seeds."""
+    kept: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: -len(entry.accuracies)):
+        of_it = [other.accuracies for other in kept if _row_of(other) == _row_of(entry)]
+        if not any(longer[: len(entry.accuracies)] == entry.accuracies for longer in of_it):
+            kept.append(entry)
+    return kept
+
+
+def _row_of(entry: Entry) -> tuple[object, ...]:
+    return entry.protocol, entry.model, entry.poison, entry.pixels, entry.mode
 
 
 def as_text(board: Mapping[str, Sequence[Sequence[Entry]]]) -> str:
@@ -118,7 +128,7 @@ def as_text(board: Mapping[str, Sequence[Sequence[Entry]]]) -> str:
         parts.append(f"## Protocol {protocol}: {groups[0][0].dataset}")
         for group in groups:
             rows = [_row(rank, entry) for rank, entry in enumerate(group, start=1)]
-            pixels = "no N_p" if group[0].pixels is None else f"N_p = {group[0].pixels}"
+            pixels = "no N_p" if group[0].pixels is None else f"N_p = {group[0].pixels}, {group[0].mode}"
             parts += [f"### {group[0].model}, {pixels}", as_markdown(rows)]
     return "\n\n".join(parts) + "\n"
 

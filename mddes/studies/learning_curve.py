@@ -78,7 +78,7 @@ class LearningCurveConfig(ComputeSettings, SearchedRun, VictimSettings, StudyDat
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": {"candidates": 5, "seeds": 2},
+    "smoke": {"candidates": 5},
     "paper": {"models": ("resnet20",), "epochs": 30, "batch_size": 128, "augmentation": ("standard",)},
 }
 

@@ -75,14 +75,18 @@ def check_names(names: tuple[str, ...]) -> None:
     for name in names:
         if name in KNOWN or name in ready_made():
             continue
-        if Path(name).suffix in (".json", *ENDINGS):
+        if Path(name).is_dir():
+            if not (Path(name) / PERTURBATION).is_file():
+                raise InputError(f"the folder {name}, named as a poison, holds no {PERTURBATION}")
+        elif Path(name).suffix in (".json", *ENDINGS):
             if not Path(name).is_file():
                 raise InputError(f"no file {name}, named as a poison")
             if named_by(name) in (*KNOWN, *ready_made()):
                 raise InputError(f"the row of {name} would be taken for another's: rename the file")
         else:
             known = ", ".join((*KNOWN, *ready_made()))
-            raise InputError(f"unknown poison {name!r}; known: {known}; or a .json, .npz or .pt file")
+            files = "a search's folder, a .json, .npz or .pt file"
+            raise InputError(f"unknown poison {name!r}; known: {known}; or {files}")
 
 
 def named_by(file: str) -> str:
@@ -161,7 +165,7 @@ def poison_rows(
                 perturbation.check_fits(train.shape, train.num_classes)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from None
-            cost = perturbation.provenance.get("evaluations")
+            cost = perturbation.provenance.get("trainings", perturbation.provenance.get("evaluations"))
             rows.append(
                 PoisonRow(
                     named_by(name),
@@ -232,8 +236,8 @@ def _searched(
         winner = Perturbation.load(folder / PERTURBATION)  # of a study that was passed on without its searches' ledgers
         evaluations = winner.provenance.get("evaluations")
         if told.items() <= winner.provenance.items() and evaluations == config.generations * (config.popsize or 0):
-            finalists = config.finalists * config.finalist_seeds
-            return winner, winner.provenance.get("trainings", evaluations + finalists)
+            finalists = config.finalists + (config.algorithm == "cma-es")  # whose mean is one
+            return winner, winner.provenance.get("trainings", evaluations + finalists * config.finalist_seeds)
     with Ledger(folder / EVALUATIONS, identity(config, data, None)) as ledger:
         outcome = run_search(data, config, ledger, bench.pool, on_progress=bench.on_progress)
         trainings = len(ledger.records)

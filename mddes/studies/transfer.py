@@ -221,10 +221,11 @@ def _table(cells: Sequence[Cell], models: Sequence[str]) -> list[dict[str, str]]
             (cell.poison, cell.pixels),
             {"N_p": "" if cell.pixels is None else str(cell.pixels), "poison": cell.poison, "mode": cell.mode or ""},
         )
+        row["n"] = "/".join(dict.fromkeys([*filter(None, row.get("n", "").split("/")), str(cell.n)]))
         row[cell.model] = percent(cell.summary) + (f" (n = {cell.n})" if cell.failed and cell.summary else "")
         row["trainings of its search"] = str(cell.evaluations) if cell.evaluations else ""
         row[f"{cell.model} follows"] = "" if cell.followed is None else f"{100 * cell.followed:.0f}"
-    order = ["N_p", "poison", "mode", "trainings of its search", *models, *(f"{name} follows" for name in models)]
+    order = ["N_p", "poison", "mode", "n", "trainings of its search", *models, *(f"{name} follows" for name in models)]
     return [{name: row.get(name, "") for name in order} for row in table.values()]
 
 

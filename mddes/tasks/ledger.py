@@ -121,9 +121,13 @@ class Ledger:
         self._file.close()
 
 
+def _said(identity: Mapping[str, Any], key: str) -> str:
+    return repr(identity[key]) if key in identity else "default"
+
+
 def _check_same(path: Path, recorded: dict[str, Any] | None, asked: dict[str, Any]) -> None:
     if recorded is None or recorded == asked:
         return
     keys = sorted(k for k in recorded.keys() | asked.keys() if recorded.get(k) != asked.get(k))
-    changes = ", ".join(f"{k} {recorded.get(k)!r} -> {asked.get(k)!r}" for k in keys[:5])
+    changes = ", ".join(f"{k} {_said(recorded, k)} -> {_said(asked, k)}" for k in keys[:5])
     raise InputError(f"{path} belongs to another configuration ({changes}): nothing was changed; start a new run")
