@@ -223,3 +223,9 @@ def test_uniform_gives_no_two_classes_the_same_pixel_and_value(value: int | None
 def test_uniform_refuses_more_pixels_than_there_are(pixels: int) -> None:
     with pytest.raises(InputError, match=r"pixels must lie in 1\.\.64"):
         uniform(random_images(), pixels=pixels)
+
+
+def test_an_image_set_takes_no_labels_beside_its_own() -> None:
+    images = random_images(6, (1, 8, 8), 3)
+    with pytest.raises(InputError, match="an ImageSet has labels of its own"):
+        uniform(images, pixels=1, seed=0).apply(images, images.labels)  # type: ignore[call-overload]

@@ -39,3 +39,9 @@ def check_labels(labels: ArrayLike, count: int, num_classes: int) -> NDArray[np.
     if count and not 0 <= y.min() <= y.max() < num_classes:
         raise InputError(f"labels must lie in 0..{num_classes - 1}, but they span {y.min()}..{y.max()}")
     return y.astype(np.int64)
+
+
+def check_none(labels: ArrayLike) -> None:
+    """Raise an `InputError` if there are labels beside an ImageSet."""
+    if np.size(labels):
+        raise InputError("an ImageSet has labels of its own: leave labels out, or give its .images")

@@ -2,8 +2,8 @@
 
 Every image of class k gets the same change, x_p = x + eta_k (Chaudhury & Yamasaki 2020, section 2), here either as
 `set` (the pixel becomes the value) or as `add` (the value is added, the sum clipped to 0..255). What a search
-evaluates is what is saved, exported and trained on. In a training loop the same change is made batch by batch:
-`batch.py`. Where perturbations come from: `search/encoding.py`, `baselines.py`.
+evaluates is what is saved, exported and trained on. Batch by batch: `batch.py`. Where perturbations come from:
+`search/encoding.py`, `baselines.py`.
 """
 
 import json
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from mddes.data import ImageSet
 from mddes.errors import InputError, look_up
 from mddes.hypertext import table
-from mddes.poison.arrays import channels_first, check_labels
+from mddes.poison.arrays import channels_first, check_labels, check_none
 from mddes.poison.perturbation_file import as_rows, read, to_text
 from mddes.writing import replace_file
 
@@ -130,11 +130,10 @@ class Perturbation:
 
         Args:
             images: an ImageSet; or uint8 (N, C, H, W), (N, H, W, C) or gray (N, H, W), with labels.
-            labels: (N,) integers 0 .. K - 1, with such an array; (poisoned, labels) is returned then.
+            labels: (N,) integers 0 .. K - 1, with such an array only; (poisoned, labels) is returned then.
         """
         if isinstance(images, ImageSet):
-            if np.size(labels):
-                raise InputError("an ImageSet has labels of its own: leave labels out, or give its .images")
+            check_none(labels)
             self.check_fits(images.shape, images.num_classes)
             poisoned = images.images.copy()
             self._write(poisoned, images.labels)

@@ -2,8 +2,7 @@
 
 The images stay uint8 on the device. A step gathers one batch, poisons it by label before anything else (so poisoned
 per batch equals poisoned once), augments it, scales it to [0, 1] and takes an optimizer step. Initial weights, batch
-order and dropout come from the seed alone: candidates of one generation share them, and the same seed gives the same
-weights, bit for bit on a CPU. Read next: `search/fitness.py`, which trains a candidate and scores it.
+order and dropout come from the seed alone: the same seed, the same weights, to the bit on a CPU. See `search/fitness.py`.
 """
 
 from collections.abc import Callable, Iterator
