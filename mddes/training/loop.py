@@ -2,7 +2,7 @@
 
 The images stay uint8 on the device. A step gathers one batch, poisons it by label before anything else (so poisoned
 per batch equals poisoned once), augments it, scales it to [0, 1] and takes an optimizer step. Initial weights, batch
-order and dropout come from the seed alone: the same seed, the same weights, to the bit on a CPU. See `search/fitness.py`.
+order and dropout are of the seed alone: the same seed, the same weights, bit for bit on a CPU. See `search/fitness.py`.
 """
 
 from collections.abc import Callable, Iterator
