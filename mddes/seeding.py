@@ -35,20 +35,20 @@ def torch_generator(root: int, purpose: str, *indices: int) -> torch.Generator:
 
 
 @contextmanager
-def global_draws(root: int, purpose: str, device: str = "cpu") -> Iterator[None]:
-    """Seed torch's global streams by `derive(root, purpose)` for a while, and put them back as they were.
+def global_draws(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Seed torch's global streams for a while, and put them back as they were.
 
-    For what draws from nowhere else: initial weights of layers, dropout.
+    For what draws from nowhere else: initial weights of layers, dropout, torchvision's augmentations.
 
-    >>> with global_draws(0, "weights"):
+    >>> with global_draws(3):
     ...     first = torch.rand(2)
-    >>> with global_draws(0, "weights"):
+    >>> with global_draws(3):
     ...     assert torch.equal(torch.rand(2), first)
     """
     where = torch.device(device)
     gpus = [] if where.type != "cuda" else [torch.cuda.current_device() if where.index is None else where.index]
     with torch.random.fork_rng(devices=gpus):
-        torch.default_generator.manual_seed(derive(root, purpose))
+        torch.default_generator.manual_seed(seed)
         for gpu in gpus:
-            torch.cuda.default_generators[gpu].manual_seed(derive(root, purpose))
+            torch.cuda.default_generators[gpu].manual_seed(seed)
         yield

@@ -1,6 +1,8 @@
 """The line between two solutions, and the surfaces around them."""
 
 import copy
+import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mddes import InputError, Recipe
-from mddes.data import shared_arrays
+from mddes.data import ImageSet, shared_arrays
 from mddes.measures.interpolation import barrier, blend, grid, judge, recalibrate
 from mddes.measures.objective import BATCH, Objective, batches
 from mddes.measures.solutions import between
@@ -172,25 +174,38 @@ def test_slices_of_a_quadratic_are_its_values() -> None:
     assert torch.equal(w.detach(), at)
 
 
-def test_networks_with_attention_and_one_image_left_over_have_a_line_too() -> None:
-    """BatchNorm of vectors takes no image alone; fast kernels of attention have no second derivative."""
-    images = random_images(BATCH + 1, (1, 8, 8), 3)
+def line_of(model: str, images: ImageSet, measure: str) -> dict[str, Any]:
+    """Return the record of three points between SGD's solution and Adam's, and a measure at both."""
     spec = {
-        "model": "own_code:Attending",
+        "model": model,
         "recipes": [Recipe(optimizer=name, epochs=1, batch_size=32).spec() for name in ("sgd", "adam")],
-        "num_classes": 3,
+        "num_classes": images.num_classes,
         "seed": 1,
         "perturbation": None,
         "alphas": [0.0, 0.5, 1.0],
         "line_size": None,
         "measure_size": 10,
         "subset_seed": 0,
-        "measures": {"top": {"measure": "hessian_top_eigenvalue"}},
+        "measures": {measure: {"measure": measure}},
         "slice_steps": [],
         "surface_steps": [],
     }
-    record = between(spec, shared_arrays(train=images, test=images), "cpu")
+    return between(spec, shared_arrays(train=images, test=images), "cpu")
+
+
+def test_without_batch_norm_there_is_one_line() -> None:
+    record = line_of("graynet", IMAGES, "hessian_trace")
+    assert record["raw_line_train_loss"] is None
+    for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+        assert record[name] == [record[f"line_{name}"][0], record[f"line_{name}"][2]]
+    assert record["slices"] == [[], []]
+    assert json.dumps(record)
+
+
+def test_networks_with_attention_and_one_image_left_over_have_a_line_too() -> None:
+    """BatchNorm of vectors takes no image alone; fast kernels of attention have no second derivative."""
+    record = line_of("own_code:Attending", random_images(BATCH + 1, (1, 8, 8), 3), "hessian_top_eigenvalue")
     assert None not in record["line_train_loss"]
     assert None not in record["raw_line_train_loss"]
-    assert None not in record["top"]
+    assert None not in record["hessian_top_eigenvalue"]
     assert None not in record["line_curvature"]

@@ -12,17 +12,16 @@ from cases import lines
 from test_transfer import records
 
 import mddes
-from mddes import Dataset, InputError, Recipe
+from mddes import InputError, Recipe
 from mddes.cli import main
-from mddes.data import shared_arrays
 from mddes.measures import estimate
 from mddes.measures.interpolation import barrier, blend, judge, recalibrate
 from mddes.measures.objective import batches, cross_entropy, flat
-from mddes.measures.solutions import between, chosen
+from mddes.measures.solutions import chosen
 from mddes.models import build
 from mddes.seeding import derive
 from mddes.studies.findings import Findings
-from mddes.studies.interpolation import InterpolationConfig, _compared, measures_of
+from mddes.studies.interpolation import InterpolationConfig, _compared
 from mddes.studies.interpolation_text import JUDGED
 from mddes.studies.statistics import compare_pairs, holm
 from mddes.study import resume_study, study
@@ -96,31 +95,6 @@ def test_a_pair_equals_one_made_by_hand(finished: Findings) -> None:
         assert record["line_curvature"][i] == pytest.approx(float(curvature), rel=1e-12)
         assert record["slices"][i][1] == objective.value()
     assert record["surfaces"] == [[], []], "only around the first pair"
-
-
-def test_without_batch_norm_there_is_one_line(tmp_path: Path) -> None:
-    data = mddes.load_dataset("digits", train_size=100)
-    settings = config(tmp_path, models=("graynet",), surface=0, slices=0)
-    spec = {
-        "model": "graynet",
-        "recipes": [recipe.spec() for recipe in settings.recipes(Dataset("digits", data.train, data.test))],
-        "num_classes": 10,
-        "seed": 1,
-        "perturbation": None,
-        "alphas": [0.0, 0.5, 1.0],
-        "line_size": None,
-        "measure_size": 10,
-        "subset_seed": 0,
-        "measures": {"hessian_trace": measures_of(settings)["hessian_trace"]},
-        "slice_steps": [],
-        "surface_steps": [],
-    }
-    record = between(spec, shared_arrays(train=data.train, test=data.test), "cpu")
-    assert record["raw_line_train_loss"] is None
-    for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
-        assert record[name] == [record[f"line_{name}"][0], record[f"line_{name}"][2]]
-    assert record["slices"] == [[], []]
-    assert json.dumps(record)
 
 
 def test_rows_say_what_the_records_say(finished: Findings) -> None:

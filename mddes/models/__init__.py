@@ -16,7 +16,7 @@ from mddes.errors import look_up
 from mddes.models.convnets import colornet, graynet
 from mddes.models.densenet import densenet40
 from mddes.models.resnet import cifar_resnet, resnet18
-from mddes.seeding import global_draws
+from mddes.seeding import derive, global_draws
 from mddes.user_code import is_own, load
 
 Builder = Callable[[tuple[int, int, int], int], nn.Module]
@@ -80,7 +80,7 @@ def build(
         InputError: unknown name.
     """
     builder = builder_of(model) if isinstance(model, str) else model
-    with global_draws(seed, "weights"):  # layers initialise themselves from the global generator
+    with global_draws(derive(seed, "weights")):  # layers initialise themselves from the global generator
         network = builder(image_shape, num_classes)
     return nn.Sequential(OrderedDict(normalize=Normalize(mean, std), network=network))
 

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,15 @@ class Findings:
             if rows:
                 parts += [f"## {title}", as_markdown(rows)]
         return "\n\n".join([*parts, f"Protocol {self.protocol_hash}."]) + "\n"
+
+
+def counted(counts: Iterable[object]) -> str:
+    """Return of how many something is, where it may differ.
+
+    >>> counted([5, 5, 4])
+    '5/4'
+    """
+    return "/".join(map(str, dict.fromkeys(counts)))
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,15 +5,14 @@ RandAugment, Mixup and CutMix are torchvision's, at its defaults (2 operations o
 labels soft, and comes last. All randomness comes from the seed: the same recipe and seed give the same batches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from mddes.errors import InputError, look_up
-from mddes.seeding import torch_generator
+from mddes.seeding import global_draws, torch_generator
 
 PADDING = 4
 
@@ -51,7 +50,7 @@ def cutout(x: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
 
 def randaugment(x: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     """Apply torchvision's RandAugment to each image."""
-    with _torchvision_draws(draw):
+    with global_draws(_next_seed(draw)):
         operations = v2.RandAugment()
         return torch.stack([operations(image) for image in x])
 
@@ -96,17 +95,10 @@ class Augmentation:
         """Return float pixels (B, C, H, W) and targets: labels (B,), or probabilities (B, K) where images are mixed."""
         if self.mixed is None:
             return x, y
-        with _torchvision_draws(self.draw):
+        with global_draws(_next_seed(self.draw)):
             pixels, targets = self.mixed(x, y)
         return pixels, targets
 
 
-@contextmanager
-def _torchvision_draws(draw: torch.Generator) -> Iterator[None]:
-    """Torchvision draws from torch's global generator: seed that from ours, and put it back."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=draw)))
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
+def _next_seed(draw: torch.Generator) -> int:
+    return int(torch.randint(2**62, (1,), generator=draw))

@@ -17,7 +17,7 @@ from mddes.data import ImageSet
 from mddes.models import Builder, build
 from mddes.poison import Perturbation
 from mddes.poison.batch import BatchPoison
-from mddes.seeding import global_draws, torch_generator
+from mddes.seeding import derive, global_draws, torch_generator
 from mddes.threads import one_thread
 from mddes.training.adversary import Adversary
 from mddes.training.augment import Augmentation
@@ -58,7 +58,7 @@ def train(
     recipe = recipe or Recipe()
     poison = BatchPoison(perturbation, device) if perturbation else None
     mean, std = (perturbation.apply(images) if perturbation else images).channel_statistics()
-    with one_thread(), global_draws(seed, "network", device):  # dropout draws from the global streams
+    with one_thread(), global_draws(derive(seed, "network"), device):  # dropout draws from the global streams
         network = build(model, images.shape, images.num_classes, seed=seed, mean=mean, std=std)
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = recipe.make_optimizer(network.parameters(), seed)

@@ -176,7 +176,7 @@ def shift(x: Features, severity: float, seed: int) -> Features:
 
 def perceptron(sizes: Sequence[int], seed: int) -> nn.Sequential:
     """Return a network of linear layers with ReLU between them, its initial weights a pure function of the seed."""
-    with global_draws(seed, "weights"):  # layers initialise themselves from the global generator
+    with global_draws(derive(seed, "weights")):  # layers initialise themselves from the global generator
         layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 
