@@ -44,11 +44,22 @@ def test_commands_exist(command: str, tmp_path: Path, monkeypatch: pytest.Monkey
         assert parse_study(rest[0], STUDIES[rest[0]], rest[1:])
 
 
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+def anchors(page: Path) -> set[str]:
+    """Return what a link to the page can end in: its headings as forges name them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    named = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    assert len({*named}) == len(named), f"{page.name}: two headings of one name"
+    return {*named}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            where = page.parent / path if path else page
+            assert where.exists(), target
+            assert not anchor or anchor in anchors(where), target
 
 
 def test_ci_runs_the_readme_s_test_command() -> None:
