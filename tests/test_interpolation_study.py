@@ -210,6 +210,9 @@ def test_a_damaged_record_is_refused(finished: Findings, tmp_path: Path) -> None
         ),
         ({"lrs": (0.1,)}, "lrs are two learning rates, not 1"),
         ({"lrs": (0.1, 0.0)}, "lrs must be above 0, not 0.0"),
+        ({"epochs_each": (3,)}, "epochs_each are two numbers of epochs, not 1"),
+        ({"epochs_each": (3, 0)}, "epochs_each must be at least 1, not 0"),
+        ({"pair": ("sgd", "sgd"), "epochs_each": (2, 2)}, "both solutions would be the same: sgd at 0.05"),
         ({"points": 1}, "points must be at least 2, not 1"),
         ({"slices": 1}, "slices must be 0 (none) or at least 2, not 1"),
         ({"surface": 1}, "surface must be 0 (none) or at least 2, not 1"),
@@ -230,6 +233,23 @@ def test_one_optimizer_at_two_rates_is_a_pair(tmp_path: Path) -> None:
     settings = config(tmp_path, pair=("sgd", "sgd"), lrs=(0.05, 0.2))
     assert settings.ends() == ("sgd 0.05", "sgd 0.2")
     assert config(tmp_path, pair=("sam", "adam")).ends() == ("sam", "adam")
+
+
+def test_solutions_that_train_for_different_times(tmp_path: Path) -> None:
+    """Each is what it would be alone."""
+    changes = {"pair": ("sgd", "sgd"), "epochs_each": (2, 1), "poisons": ("clean",), "models": ("graynet",), "seeds": 1}
+    settings = config(tmp_path, **changes)
+    found = study("interpolation", settings)
+    (record,) = records(found.run_dir).values()
+    data = mddes.load_dataset("digits", train_size=150)
+    for i, epochs in enumerate((2, 1)):
+        recipe = Recipe(optimizer="sgd", epochs=epochs, batch_size=50)
+        alone = train("graynet", data.train, recipe, seed=record["seed"])
+        assert record["test_accuracy"][i] == accuracy(alone, data.test.subset(range(60)))
+        assert record["norm"][i] == float(flat([*alone.parameters()]).norm())
+    ends = [row["end"] for row in found.rows if row["kind"] == "end"]
+    assert ends == ["sgd 0.05 (epochs: 2)", "sgd 0.05 (epochs: 1)"]
+    assert config(tmp_path, epochs_each=(2, 2)).ends() == ("sgd", "adam")
 
 
 def test_plan_and_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

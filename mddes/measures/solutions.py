@@ -1,8 +1,8 @@
 """The task of a pair of solutions: train both from one initialisation, judge the line between them, measure both ends.
 
-Both networks have the same initial weights and see the same batches in the same order; only optimizer and learning rate
-differ. So the line does not have to cross the permutations of units that independent networks differ by. Read first:
-`interpolation.py`, `curvature.py`, `sharpness.py`, `surface.py`.
+Both networks have the same initial weights and see the same batches in the same order; only optimizer, learning rate
+and how long they train differ. So the line does not have to cross the permutations of units that independent networks
+differ by. Read first: `interpolation.py`, `curvature.py`, `sharpness.py`, `surface.py`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -55,6 +55,8 @@ class InterpolatedPair(PoisonSettings):
     """The two optimizers: the line goes from the first (0) to the second (1)."""
     lrs: tuple[float, ...] = ()
     """Their learning rates; default each optimizer's."""
+    epochs_each: tuple[int, ...] = ()
+    """How long each trains, to compare them where both have got as far; default as long as `epochs` says."""
     points: int = 41
     """Points on the line, evenly spaced; 0 and 1 are added if they are not among them."""
     low: float = -0.5
@@ -93,10 +95,12 @@ class InterpolationConfig(InterpolatedPair, PoisonedNetworks):
             raise InputError(f"a pair is two optimizers, not {len(self.pair)}: {', '.join(self.pair)}")
         if self.lrs and len(self.lrs) != 2:
             raise InputError(f"lrs are two learning rates, not {len(self.lrs)}")
+        if self.epochs_each and len(self.epochs_each) != 2:
+            raise InputError(f"epochs_each are two numbers of epochs, not {len(self.epochs_each)}")
         for name in self.pair:
             if is_own(name) and not self.lrs:
                 raise InputError(f"{name} has no default learning rate: give both solutions theirs (--lrs)")
-        first, second = (Recipe(optimizer=name, lr=lr) for name, lr in zip(self.pair, self._lrs(), strict=True))
+        first, second = self._pair_of(Recipe())
         if first == second:
             raise InputError(f"both solutions would be the same: {first.optimizer} at {first.lr:g}")
         grid(self.low, self.high, self.points)
@@ -104,27 +108,30 @@ class InterpolationConfig(InterpolatedPair, PoisonedNetworks):
             if getattr(self, name) == 1:
                 raise InputError(f"{name} must be 0 (none) or at least 2, not 1")
 
-    def _lrs(self) -> tuple[float | None, ...]:
-        return self.lrs or (None, None)
+    def _pair_of(self, usual: Recipe) -> list[Recipe]:
+        lrs, epochs = self.lrs or (None, None), self.epochs_each or (usual.epochs, usual.epochs)
+        return [
+            dataclasses.replace(usual, optimizer=name, lr=lr, epochs=each)
+            for name, lr, each in zip(self.pair, lrs, epochs, strict=True)
+        ]
 
     def ranges(self) -> Ranges:
         """Return what the numbers may be."""
-        least = {"points": 2, "line_size": 1, "measure_size": 1, "probes": 1, "draws": 1, "slices": 0, "surface": 0}
+        least = dict.fromkeys(("epochs_each", "line_size", "measure_size", "probes", "draws"), 1)
+        least |= {"points": 2, "slices": 0, "surface": 0}
         return Ranges({**super().ranges().at_least, **least}, {}, ("lrs", "noise", "relative_noise"))
 
     def recipes(self, dataset: Dataset) -> list[Recipe]:
-        """Return the two recipes, which differ in optimizer and learning rate only."""
-        usual = recipe_for(self, dataset)
-        return [
-            dataclasses.replace(usual, optimizer=name, lr=lr) for name, lr in zip(self.pair, self._lrs(), strict=True)
-        ]
+        """Return the two recipes, which differ in optimizer, learning rate and epochs only."""
+        return self._pair_of(recipe_for(self, dataset))
 
     def ends(self) -> tuple[str, str]:
         """Return the names of the two solutions."""
         names = [name.partition("#")[0] for name in self.pair]
         if names[0] == names[1]:
-            rates = [Recipe(optimizer=name, lr=lr).lr for name, lr in zip(self.pair, self._lrs(), strict=True)]
-            names = [f"{name} {lr:g}" for name, lr in zip(names, rates, strict=True)]
+            names = [f"{name} {recipe.lr:g}" for name, recipe in zip(names, self._pair_of(Recipe()), strict=True)]
+        if len({*self.epochs_each}) == 2:
+            names = [f"{name} (epochs: {epochs})" for name, epochs in zip(names, self.epochs_each, strict=True)]
         return names[0], names[1]
 
 
@@ -151,14 +158,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 def victims_a_model(config: InterpolationConfig, dataset: Dataset) -> tuple[int, int]:
     """Return how many pairs of each kind a study will train, and how many plain trainings they cost, about."""
     rows, train = poisons_of(config), dataset.train
-    recipes = config.recipes(dataset)
     m = min(config.measure_size, len(train))
     line = min(config.line_size, len(train)) + min(config.line_size, len(dataset.test))
     forwards: float = 2 * m * (2 * config.draws + config.slices)
     forwards += len(grid(config.low, config.high, config.points)) * line * _judgements(config, dataset)
     steps = FORWARD * forwards + 2 * m * (LANCZOS + config.probes + 1) * PRODUCT
-    images = recipes[0].epochs * len(train)
-    each = sum(passes(recipe.optimizer) for recipe in recipes) + steps / images
+    epochs = recipe_for(config, dataset).epochs
+    images = epochs * len(train)
+    each = sum(passes(r.optimizer) * r.epochs / epochs for r in config.recipes(dataset)) + steps / images
     surfaces = FORWARD * 2 * m * config.surface**2 / images
     return rows * config.seeds, math.ceil(rows * (config.seeds * each + surfaces))
 
