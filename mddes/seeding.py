@@ -38,7 +38,8 @@ def torch_generator(root: int, purpose: str, *indices: int) -> torch.Generator:
 def global_draws(seed: int, device: str = "cpu") -> Iterator[None]:
     """Seed torch's global streams for a while, and put them back as they were.
 
-    For what draws from nowhere else: initial weights of layers, dropout, torchvision's augmentations.
+    For what draws from nowhere else: initial weights of layers, dropout, torchvision's augmentations. The seed is one
+    that was derived for this purpose, or drawn from its generator.
 
     >>> with global_draws(3):
     ...     first = torch.rand(2)

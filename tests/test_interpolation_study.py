@@ -212,7 +212,11 @@ def test_a_damaged_record_is_refused(finished: Findings, tmp_path: Path) -> None
         ({"lrs": (0.1, 0.0)}, "lrs must be above 0, not 0.0"),
         ({"epochs_each": (3,)}, "epochs_each are two numbers of epochs, not 1"),
         ({"epochs_each": (3, 0)}, "epochs_each must be at least 1, not 0"),
-        ({"pair": ("sgd", "sgd"), "epochs_each": (2, 2)}, "both solutions would be the same: sgd at 0.05"),
+        ({"epochs_each": (3, 2), "epochs": 2}, "epochs_each says how long the solutions train: leave epochs out"),
+        (
+            {"pair": ("sgd", "sgd"), "epochs": None, "epochs_each": (2, 2)},
+            "both solutions would be the same: sgd at 0.05",
+        ),
         ({"points": 1}, "points must be at least 2, not 1"),
         ({"slices": 1}, "slices must be 0 (none) or at least 2, not 1"),
         ({"surface": 1}, "surface must be 0 (none) or at least 2, not 1"),
@@ -237,7 +241,14 @@ def test_one_optimizer_at_two_rates_is_a_pair(tmp_path: Path) -> None:
 
 def test_solutions_that_train_for_different_times(tmp_path: Path) -> None:
     """Each is what it would be alone."""
-    changes = {"pair": ("sgd", "sgd"), "epochs_each": (2, 1), "poisons": ("clean",), "models": ("graynet",), "seeds": 1}
+    changes = {
+        "pair": ("sgd", "sgd"),
+        "epochs": None,
+        "epochs_each": (2, 1),
+        "poisons": ("clean",),
+        "models": ("graynet",),
+        "seeds": 1,
+    }
     settings = config(tmp_path, **changes)
     found = study("interpolation", settings)
     (record,) = records(found.run_dir).values()
@@ -249,7 +260,7 @@ def test_solutions_that_train_for_different_times(tmp_path: Path) -> None:
         assert record["norm"][i] == float(flat([*alone.parameters()]).norm())
     ends = [row["end"] for row in found.rows if row["kind"] == "end"]
     assert ends == ["sgd 0.05 (epochs: 2)", "sgd 0.05 (epochs: 1)"]
-    assert config(tmp_path, epochs_each=(2, 2)).ends() == ("sgd", "adam")
+    assert config(tmp_path, epochs=None, epochs_each=(2, 2)).ends() == ("sgd", "adam")
 
 
 def test_plan_and_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +268,11 @@ def test_plan_and_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     words = [[f"--{k.replace('_', '-')}", *map(str, v if isinstance(v, tuple) else (v,))] for k, v in settings.items()]
     arguments = ["study", "interpolation", *(part for option in words for part in option)]
     assert main([*arguments, "--plan"]) == 0
+    assert "graynet       1 trainings" in capsys.readouterr().out
+    assert main([*arguments, "--plan", "--epochs-each", "2", "1"]) == 2
+    assert "leave epochs out" in capsys.readouterr().err
+    at = arguments.index("--epochs")
+    assert main([*arguments[:at], *arguments[at + 2 :], "--plan", "--epochs-each", "2", "1"]) == 0
     assert "graynet       1 trainings" in capsys.readouterr().out
     assert [*tmp_path.iterdir()] == []
     assert main([*arguments, "--pair", "sgd", "momentum", "--lrs", "0.1", "0.01"]) == 0

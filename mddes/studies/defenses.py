@@ -17,7 +17,7 @@ from mddes.errors import InputError, look_up
 from mddes.settings import Ranges, check_each_once
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, Victim, failures, stuck
-from mddes.studies.findings import Findings, counted, limits, percent
+from mddes.studies.findings import Findings, limits, percent, slashed
 from mddes.studies.poisons import PoisonRow
 from mddes.studies.settings import FLIPPED, PoisonSettings, recipe_for, resolve_models
 from mddes.studies.statistics import Comparison, compare_pairs, holm, summarise
@@ -274,7 +274,7 @@ def _table(cells: Sequence[Mapping[str, Any]], name: str, wanted: Any) -> list[d
     labels = list(dict.fromkeys(cell["row"] for cell in own))
     titles = {label: _titled(label, next(cell for cell in own if cell["row"] == label)["mode"]) for label in labels}
     return [
-        {name: str(value), "n": counted(cell["n"] for cell in own if cell[name] == value)}
+        {name: str(value), "n": slashed(cell["n"] for cell in own if cell[name] == value)}
         | {titles[label]: _text(found.get((value, label))) for label in labels}
         for value in dict.fromkeys(cell[name] for cell in own)
     ]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mddes.hypertext import paragraphs, table
 from mddes.studies.statistics import Summary
@@ -15,6 +15,7 @@ from mddes.tasks.run_folder import write_json
 from mddes.writing import replace_file
 
 SIGNIFICANT = 0.05
+Count = TypeVar("Count", int, str)  # of networks; or in words, as "5 x 5" of searches and networks
 ANSWERS = 2  # sentences at the top of a page
 RESULTS, TABLE, WIDE, ROWS = "results.json", "table.md", "table.csv", "rows.csv"
 
@@ -72,13 +73,13 @@ class Findings:
         return "\n\n".join([*parts, f"Protocol {self.protocol_hash}."]) + "\n"
 
 
-def counted(counts: Iterable[object]) -> str:
-    """Return of how many something is, where it may differ.
+def slashed(counts: Iterable[Count]) -> str:
+    """Return the different counts, in order: the n of what does not always have the same.
 
-    >>> counted([5, 5, 4])
-    '5/4'
+    >>> slashed([5, 4, 5]), slashed([5])
+    ('4/5', '5')
     """
-    return "/".join(map(str, dict.fromkeys(counts)))
+    return "/".join(map(str, sorted({*counts})))
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

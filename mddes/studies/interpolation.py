@@ -56,7 +56,7 @@ class InterpolatedPair(PoisonSettings):
     lrs: tuple[float, ...] = ()
     """Their learning rates; default each optimizer's."""
     epochs_each: tuple[int, ...] = ()
-    """How long each trains, to compare them where both have got as far; default as long as `epochs` says."""
+    """How long each trains, to compare them where both have got as far; in place of `epochs`."""
     points: int = 41
     """Points on the line, evenly spaced; 0 and 1 are added if they are not among them."""
     low: float = -0.5
@@ -97,6 +97,8 @@ class InterpolationConfig(InterpolatedPair, PoisonedNetworks):
             raise InputError(f"lrs are two learning rates, not {len(self.lrs)}")
         if self.epochs_each and len(self.epochs_each) != 2:
             raise InputError(f"epochs_each are two numbers of epochs, not {len(self.epochs_each)}")
+        if self.epochs_each and self.epochs is not None:
+            raise InputError("epochs_each says how long the solutions train: leave epochs out")
         for name in self.pair:
             if is_own(name) and not self.lrs:
                 raise InputError(f"{name} has no default learning rate: give both solutions theirs (--lrs)")

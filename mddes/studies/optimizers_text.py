@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mddes.studies.findings import SIGNIFICANT, counted, percent, verdict
+from mddes.studies.findings import SIGNIFICANT, percent, slashed, verdict
 from mddes.studies.statistics import Summary
 
 Cell = Mapping[str, Any]
@@ -67,7 +67,7 @@ def sentences(cells: Sequence[Cell], reference: str) -> list[str]:
                 text += f"; {relation} {reference}: {', '.join(names)}" if names else ""
             tested = any(c.get("vs_reference_p_holm") is not None for c in own)
             level = f", p < {SIGNIFICANT:g} after Holm's correction" if tested else ""
-            n = counted(cell["n"] for cell in own)
+            n = slashed(cell["n"] for cell in own)
             said.append(f"{text} (n = {n}, mean ± sd{level}).")
     if stuck := [cell for cell in final if cell["learned_nothing"]]:
         each = {(c["model"], c["row"], c["optimizer"], c["lr"]): c["learned_nothing"] for c in stuck}
@@ -103,7 +103,7 @@ def answer(cells: Sequence[Cell], reference: str) -> list[str]:
                 parts.append(f"{name}: {ends}{_told_apart(own, reference)}")
         if parts:
             own = [cell for cell in final if cell["selection"] == way]
-            n = counted(cell["n"] for cell in own)
+            n = slashed(cell["n"] for cell in own)
             start = f"{final[0]['dataset']}, rates {words}, highest and lowest clean test accuracy"
             said.append(f"{start} under {'; '.join(parts)} (n = {n}, mean ± sd).")
     return said

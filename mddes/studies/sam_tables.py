@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import factorial
 from typing import Any
 
-from mddes.studies.findings import counted
+from mddes.studies.findings import slashed
 from mddes.studies.sam_claims import FIVE, HIERARCHY, PUBLISHED, Row, Runs, shifted, standing
 from mddes.studies.statistics import welch
 
@@ -16,7 +16,7 @@ def tables(
     """Return the study's tables by title, from its rows."""
     accuracy = [row for row in compared if row["measure"] == "test_accuracy"]
     under_shift = [row for row in compared if row["measure"] != "test_accuracy"]
-    n = counted(row["n"] for row in rows)
+    n = slashed(row["n"] for row in rows)
     return {
         "Test accuracy in percent, a single run": _by_problem(rows, lambda r: _percent(r["first_run"])),
         "Test accuracy in percent, the first five runs (mean ± sd)": _by_problem(

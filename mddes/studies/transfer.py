@@ -17,7 +17,7 @@ from mddes.data import Dataset
 from mddes.studies.base import PoisonStudyConfig, levels, poisons_of, protocol_of, rows_on, victim_of
 from mddes.studies.bench import Bench, Victim, failures, stuck
 from mddes.studies.crossed import Grid, compare_grids, spreads, summarise_grid, whole
-from mddes.studies.findings import Findings, counted, limits, percent, verdict
+from mddes.studies.findings import Findings, limits, percent, slashed, verdict
 from mddes.studies.poisons import SEARCHED, SHORTCUTS, PoisonRow
 from mddes.studies.settings import recipe_for, resolve_models
 from mddes.studies.statistics import Comparison, Summary, holm
@@ -221,7 +221,7 @@ def _table(cells: Sequence[Cell], models: Sequence[str]) -> list[dict[str, str]]
             (cell.poison, cell.pixels),
             {"N_p": "" if cell.pixels is None else str(cell.pixels), "poison": cell.poison, "mode": cell.mode or ""},
         )
-        row["n"] = counted(own.n for own in cells if (own.poison, own.pixels) == (cell.poison, cell.pixels))
+        row["n"] = slashed(own.n for own in cells if (own.poison, own.pixels) == (cell.poison, cell.pixels))
         row[cell.model] = percent(cell.summary) + (f" (n = {cell.n})" if cell.failed and cell.summary else "")
         row["trainings of its search"] = str(cell.evaluations) if cell.evaluations else ""
         row[f"{cell.model} follows"] = "" if cell.followed is None else f"{100 * cell.followed:.0f}"
