@@ -139,9 +139,12 @@ def fits(cell: str, mean: float, std: float) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", ["interpolation-mnist", "interpolation-mnist-matched", "interpolation-fashion-mnist"])
+SOLVED = ("mnist", "mnist-matched", "mnist-longer", "fashion-mnist")
+
+
+@pytest.mark.parametrize("name", SOLVED)
 def test_every_measure_of_a_solution_is_in_a_line_of_a_table(name: str) -> None:
-    content = results(ROOT / "benchmarks" / "results" / f"{name}.tar.gz")
+    content = results(ROOT / "benchmarks" / "results" / f"interpolation-{name}.tar.gz")
     assert content
     written = [found for line in lines() if "top eigenvalue" in (found := dict(line)) and "solution" in found]
     ends = [row for row in content["rows"] if row["kind"] == "end"]
